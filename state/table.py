@@ -1,0 +1,151 @@
+"""The windows of one partition on disk: a RocksDB database, written at checkpoints only.
+
+Beside the windows it keeps the offset in the changelog partition that its content corresponds to;
+recovery reads the changelog from there on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import rocksdict
+
+from state import codec
+
+_OFFSET_KEY = b"\x00changelog-offset"
+"""User ids are UTF-8 without NUL (see :func:`state.event.decode`), so no user collides."""
+
+_WRITE_BUFFER_BYTES = 16 << 20
+_MAX_OPEN_FILES = 256
+
+
+_MAX_FORGOTTEN = 100_000
+"""Deleted users whose source offset is kept in memory, so that a stale record does not bring one
+back while a changelog is read. A stale record lies within a session timeout of its tombstone."""
+
+
+class ChangelogRecord(NamedTuple):
+    """One record of the changelog: a user's window, or ``None`` where the user was forgotten."""
+
+    key: bytes
+    value: bytes | None
+    applied_offset: int
+    """The source offset the window (or the forgetting) corresponds to."""
+
+
+class PartitionTable:
+    """User id -> window bytes of one partition.
+
+    Only one process may have it open: RocksDB's own lock file sees to that.
+    """
+
+    def __init__(self, path: Path, block_cache_bytes: int) -> None:
+        self.path = path
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_max_open_files(_MAX_OPEN_FILES)
+        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        blocks = rocksdict.BlockBasedOptions()
+        blocks.set_bloom_filter(10, False)
+        blocks.set_block_cache(rocksdict.Cache(block_cache_bytes))
+        options.set_block_based_table_factory(blocks)
+        self._db = rocksdict.Rdict(str(path), options=options)
+        self._forgotten: dict[bytes, int] = {}
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the stored bytes of each key, ``None`` where there are none."""
+        found: list[bytes | None] = self._db.get(keys)
+        return found
+
+    def changelog_offset(self) -> int | None:
+        """Return the last changelog offset that the content includes."""
+        stored = self._db.get(_OFFSET_KEY)
+        return None if stored is None else int(stored)
+
+    def write(
+        self, rows: Iterable[tuple[bytes, bytes | None]], changelog_offset: int | None
+    ) -> None:
+        """Write rows (``None`` deletes) and the changelog offset in one atomic batch."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        if changelog_offset is not None:
+            batch.put(_OFFSET_KEY, str(changelog_offset).encode())
+        self._db.write(batch)
+
+    def restore(self, records: Iterable[ChangelogRecord], last_offset: int) -> int:
+        """Apply changelog records, but never an older window over a newer one.
+
+        A worker that was thrown out of the group while frozen may have written behind its
+        successor's records; the source offset tells such a record from a real one.
+
+        Returns how many records were refused as older.
+        """
+        newest: dict[bytes, ChangelogRecord] = {}
+        refused = 0
+        for record in records:
+            before = newest.get(record.key)
+            if before is not None and before.applied_offset > record.applied_offset:
+                refused += 1
+            else:
+                newest[record.key] = record
+        keys = list(newest)
+        rows: list[tuple[bytes, bytes | None]] = []
+        for key, held in zip(keys, self.get_many(keys), strict=True):
+            record = newest[key]
+            if self._newer_than(key, held) > record.applied_offset:
+                refused += 1
+                continue
+            rows.append((key, record.value))
+            if record.value is None:
+                self._remember_forgotten(key, record.applied_offset)
+        self.write(rows, last_offset)
+        return refused
+
+    def _newer_than(self, key: bytes, held: bytes | None) -> int:
+        if held is not None:
+            return codec.applied_offset(held)
+        return self._forgotten.get(key, -1)
+
+    def _remember_forgotten(self, key: bytes, applied_offset: int) -> None:
+        self._forgotten[key] = applied_offset
+        if len(self._forgotten) > _MAX_FORGOTTEN:
+            del self._forgotten[next(iter(self._forgotten))]
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every user id and window, in key order."""
+        for key, value in self._db.items():
+            if key != _OFFSET_KEY:
+                yield key, value
+
+    def close(self) -> None:
+        """Flush to disk and release the files."""
+        self._db.close()
+
+
+def open_or_rebuild(path: Path, block_cache_bytes: int) -> tuple[PartitionTable, str | None]:
+    """Open the table; a damaged one is deleted and opened empty, for the changelog has it all.
+
+    Returns the table and, where it was damaged, what RocksDB said.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return PartitionTable(path, block_cache_bytes), None
+    except Exception as error:  # rocksdict raises plain Exception for every cause
+        if not _is_damage(error):
+            raise
+        shutil.rmtree(path)
+        return PartitionTable(path, block_cache_bytes), str(error)
+
+
+def _is_damage(error: Exception) -> bool:
+    said = str(error)
+    return "Corruption" in said or ("No such file" in said and os.sep in said)

@@ -1,0 +1,1 @@
+"""The worker: everything that can fail because of the world (Kafka, time, files, processes)."""

@@ -1,0 +1,229 @@
+"""Every setting of the worker and the command line: one frozen object, built once at the rim.
+
+Environment variables (``INTEREST_`` and the name in capitals) win over the TOML file, which wins
+over the defaults. Unknown names are refused in both, for a misspelt setting is a lost one.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from encoders.config import EncoderConfig
+from state.event import EventLimits
+from state.window import WindowPolicy
+from stream_app.errors import FixSettings
+
+PREFIX = "INTEREST_"
+CONFIG_VARIABLE = "INTEREST_CONFIG"
+DEFAULT_CONFIG = Path("interest-stream.toml")
+
+_DAY_MS = 86_400_000
+_MIB = 1 << 20
+
+
+class Settings(BaseModel):
+    """The settings, with their defaults, bounds and meaning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    app_id: str = Field(
+        "interest-stream",
+        pattern=r"^[a-zA-Z0-9._-]{1,100}$",
+        description="Consumer group, and the prefix of the changelog topic's name.",
+    )
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", min_length=1, description="Kafka brokers, host:port, comma-separated."
+    )
+    events_topic: str = Field("interest.events", description="Where events come from.")
+    items_topic: str = Field("interest.items", description="The catalogue: item id to text.")
+    updates_topic: str = Field("interest.updates", description="Where interest vectors go.")
+    item_vectors_topic: str = Field("interest.item-vectors", description="Where item vectors go.")
+    dead_letters_topic: str = Field(
+        "interest.dead-letters", description="Where records go that are no events."
+    )
+    partitions: int = Field(
+        8, ge=1, le=10_000, description="Of events, changelog and updates, when topics are made."
+    )
+    replication_factor: int = Field(1, ge=1, le=9, description="Of topics that are made.")
+    datadir: Path = Field(
+        Path(".run/worker"), description="RocksDB, caches and status.json. One per worker."
+    )
+
+    encoder: Literal["transformer", "stub"] = Field(
+        "transformer", description="The stub needs no model: for trying and testing the stream."
+    )
+    text_model: str = Field(
+        "", description="Folder or hub id, safetensors only. Empty: the packaged MiniLM."
+    )
+    interest_model: str = Field(
+        "", description="Folder made by `interest-stream model init`. Empty: untrained, uncentred."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Of the encoder process.")
+    encoder_threads: int = Field(1, ge=1, le=256, description="CPU threads of one model operation.")
+    text_token_budget: int = Field(
+        0, ge=0, le=1 << 20, description="Tokens per forward pass. 0: by device."
+    )
+    max_text_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut.")
+    text_cache_rows: int = Field(
+        65_536, ge=64, le=1 << 26, description="Texts whose vectors are kept in memory."
+    )
+    text_cache_bytes: int = Field(
+        2048 * _MIB, ge=_MIB, description="Cap of the text vectors on disk, in bytes."
+    )
+    stub_dimensions: int = Field(32, ge=1, le=4096, description="Of the stub's vectors.")
+
+    update_format: Literal["json", "avro"] = Field("json", description="Of updates.")
+    publish_granularities: bool = Field(
+        False, description="Put each granularity's own vector into the updates, too."
+    )
+    publish_item_vectors: bool = Field(True, description="Publish the catalogue's vectors.")
+
+    window_max_events: int = Field(50, ge=1, le=10_000, description="Events held per user.")
+    window_max_age_ms: int = Field(
+        30 * _DAY_MS, ge=1000, description="Reach of a window behind its newest event."
+    )
+    window_max_bytes: int = Field(65_536, ge=1024, le=900_000, description="Of one window.")
+    max_event_bytes: int = Field(65_536, ge=256, le=900_000, description="Of one event record.")
+    max_text_chars: int = Field(4_000, ge=1, description="Of an event's or an item's text.")
+    max_future_ms: int = Field(
+        _DAY_MS, ge=0, description="How far time_ms may lie ahead of the record's timestamp."
+    )
+
+    micro_batch_linger_ms: float = Field(
+        2.0, ge=0, le=1000, description="Longest wait for more users before a micro-batch goes."
+    )
+    micro_batch_max_users: int = Field(4096, ge=1, le=65_536, description="Users per micro-batch.")
+    fetch_max_records: int = Field(
+        4000, ge=1, le=100_000, description="Records handed over at once, over all partitions."
+    )
+    hot_windows_max: int = Field(
+        200_000, ge=1, description="Windows kept in memory, over all partitions."
+    )
+    dirty_users_max: int = Field(
+        50_000, ge=1, description="Users not yet stored at which a checkpoint starts at once."
+    )
+    record_batches_max: int = Field(
+        256, ge=2, description="Unacknowledged fetches per partition at which fetching waits."
+    )
+    checkpoint_interval_ms: int = Field(
+        1000, ge=10, le=600_000, description="Time between checkpoints of a partition."
+    )
+
+    delivery_timeout_s: float = Field(30, gt=0, description="For a produce to be acknowledged.")
+    encode_timeout_s: float = Field(
+        60, gt=0, description="For the encoder to answer before it is killed and restarted."
+    )
+    encoder_start_timeout_s: float = Field(180, gt=0, description="For the encoder to load.")
+    broker_wait_s: float = Field(60, ge=0, description="For an unreachable broker, at the start.")
+    stop_timeout_s: float = Field(30, gt=0, description="For a clean stop after SIGTERM.")
+    session_timeout_s: float = Field(
+        10, ge=1, le=1800, description="After which Kafka gives a silent worker's partitions away."
+    )
+    heartbeat_interval_s: float = Field(1, gt=0, description="Of the group membership.")
+    standby_replicas: int = Field(
+        0, ge=0, le=8, description="Workers that keep a warm copy of each partition's windows."
+    )
+    rocksdb_block_cache_bytes: int = Field(
+        32 * _MIB, ge=_MIB, description="Read cache of each partition's database."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        if self.window_max_bytes < self.max_event_bytes:
+            raise ValueError(
+                f"window_max_bytes is {self.window_max_bytes}, must be at least max_event_bytes "
+                f"({self.max_event_bytes}), or a single event would not fit"
+            )
+        if self.heartbeat_interval_s * 3 > self.session_timeout_s:
+            raise ValueError(
+                f"heartbeat_interval_s is {self.heartbeat_interval_s}, must be at most a third of "
+                f"session_timeout_s ({self.session_timeout_s})"
+            )
+        return self
+
+    @property
+    def changelog_topic(self) -> str:
+        """Name of the windows' changelog topic."""
+        return f"{self.app_id}-windows-changelog"
+
+    def event_limits(self) -> EventLimits:
+        """Return what a record may weigh."""
+        return EventLimits(
+            max_bytes=self.max_event_bytes,
+            max_text_chars=self.max_text_chars,
+            max_future_ms=self.max_future_ms,
+        )
+
+    def window_policy(self) -> WindowPolicy:
+        """Return the caps of a window."""
+        return WindowPolicy(self.window_max_events, self.window_max_age_ms, self.window_max_bytes)
+
+    def encoder_config(self) -> EncoderConfig:
+        """Return what the encoder process is built from."""
+        return EncoderConfig(
+            kind=self.encoder,
+            text_model=self.text_model,
+            interest_model=self.interest_model,
+            device=self.device,
+            threads=self.encoder_threads,
+            token_budget=self.text_token_budget,
+            max_text_tokens=self.max_text_tokens,
+            slab_rows=self.text_cache_rows,
+            cache_dir=str(self.datadir / "text-cache"),
+            cache_max_bytes=self.text_cache_bytes,
+            stub_dimensions=self.stub_dimensions,
+        )
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    config: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Return the settings from the environment, a TOML file and the command line's ``overrides``.
+
+    Raises:
+        FixSettings: one line that names each wrong setting, what was found and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = _from_file(environ, config)
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            values[name.removeprefix(PREFIX).lower()] = value
+    values.update(overrides or {})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise FixSettings("; ".join(map(_sentence, error.errors()))) from None
+
+
+def _from_file(environ: Mapping[str, str], config: Path | None) -> dict[str, Any]:
+    named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    path = named or DEFAULT_CONFIG
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if named is None:
+            return {}
+        raise FixSettings(f"settings file {path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise FixSettings(f"settings file {path} cannot be read: {error}") from None
+
+
+def _sentence(error: Any) -> str:
+    name = ".".join(map(str, error["loc"]))
+    if not name:
+        return str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return (
+            f"unknown setting {name} ({PREFIX}{name.upper()}): "
+            "`interest-stream settings` lists all there are"
+        )
+    return f"setting {name} ({PREFIX}{name.upper()}) is {error['input']!r}: {error['msg'].lower()}"
