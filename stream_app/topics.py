@@ -1,0 +1,148 @@
+"""The topics of the worker: what they are called, how they are cleaned up, whether they fit.
+
+Events, changelog and updates share one partition count, for a user's events, window and vector
+must lie in the same partition number. The other topics may have any count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from stream_app.errors import FixSettings, WaitForBroker
+from stream_app.settings import Settings
+
+_DELETE = {"cleanup.policy": "delete"}
+_COMPACT = {"cleanup.policy": "compact"}
+
+_CHANGELOG = {
+    "cleanup.policy": "compact",
+    # A worker frozen past its session may append an old window behind the new owner's. The owner
+    # sees that by the base offsets of its acknowledgements and repairs it, and a restore compares
+    # applied offsets; both need the newer record still to be there. A minute is six times the
+    # default session timeout.
+    "min.compaction.lag.ms": "60000",
+}
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """One topic as it should be."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    copartitioned: bool
+    """Whether a user's records must lie in the same partition number as their events."""
+    configs: dict[str, str] = field(default_factory=dict)
+
+
+def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Return every topic the worker reads or writes, in the order of an event's way."""
+    return tuple(
+        TopicSpec(name, settings.partitions, settings.replication_factor, by_user, dict(configs))
+        for name, by_user, configs in (
+            (settings.events_topic, True, _DELETE),
+            (settings.items_topic, False, _COMPACT),
+            (settings.changelog_topic, True, _CHANGELOG),
+            (settings.updates_topic, True, _COMPACT),
+            (settings.item_vectors_topic, False, _COMPACT),
+            (settings.dead_letters_topic, False, _DELETE),
+        )
+    )
+
+
+async def create(settings: Settings) -> list[str]:
+    """Create the topics that are missing, check those that are there; return the new ones' names.
+
+    Raises:
+        FixSettings: the broker refuses a topic, or one that exists has the wrong partition count.
+        WaitForBroker: no broker answers.
+    """
+    specs = topic_specs(settings)
+    async with _admin(settings) as admin:
+        present = await _partition_counts(admin)
+        check_counts(specs, {**_wanted(specs), **present})
+        missing = [spec for spec in specs if spec.name not in present]
+        if not missing:
+            return []
+        response = await admin.create_topics(
+            [
+                NewTopic(s.name, s.partitions, s.replication_factor, topic_configs=s.configs)
+                for s in missing
+            ]
+        )
+    created = []
+    for name, code, *message in response.topic_errors:
+        error = for_code(code)
+        if code == 0:
+            created.append(name)
+        elif error is not TopicAlreadyExistsError:  # another worker may create them, too
+            raise FixSettings(f"topic {name} cannot be created: {error.__name__} {message}")
+    return created
+
+
+async def check(settings: Settings) -> dict[str, int]:
+    """Return the partition count of every topic, if all are there and fit together.
+
+    Raises:
+        FixSettings: a topic is missing or has a wrong partition count (it says both).
+        WaitForBroker: no broker answers.
+    """
+    specs = topic_specs(settings)
+    async with _admin(settings) as admin:
+        present = await _partition_counts(admin)
+    check_counts(specs, present)
+    return {spec.name: present[spec.name] for spec in specs}
+
+
+def check_counts(specs: Sequence[TopicSpec], present: dict[str, int]) -> None:
+    """Refuse partition counts that differ from ``specs``, or topics that are not in ``present``.
+
+    Raises:
+        FixSettings: one line with every topic that is wrong and both numbers.
+    """
+    missing = [spec.name for spec in specs if spec.name not in present]
+    if missing:
+        raise FixSettings(
+            f"missing topics: {', '.join(missing)}; `interest-stream topics create` makes them"
+        )
+    wrong = [
+        f"{spec.name} has {present[spec.name]}, expected {spec.partitions}"
+        for spec in specs
+        if spec.copartitioned and present[spec.name] != spec.partitions
+    ]
+    if wrong:
+        raise FixSettings(
+            f"partition counts differ: {'; '.join(wrong)} (setting partitions; a user's events, "
+            "window and updates must share a partition number)"
+        )
+
+
+def _wanted(specs: Sequence[TopicSpec]) -> dict[str, int]:
+    return {spec.name: spec.partitions for spec in specs}
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    found = await admin.describe_topics()
+    return {topic["topic"]: len(topic["partitions"]) for topic in found}
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.bootstrap_servers, request_timeout_ms=10_000
+    )
+    try:
+        await admin.start()
+        yield admin
+    except KafkaError as error:
+        raise WaitForBroker(
+            f"Kafka at {settings.bootstrap_servers} does not answer: {error}"
+        ) from error
+    finally:
+        await admin.close()
