@@ -1,0 +1,57 @@
+"""Texts and windows to vectors: ``build(config)`` gives the encoder a worker runs.
+
+Importing this package needs numpy only; torch and transformers come with the transformer.
+"""
+
+from __future__ import annotations
+
+from encoders.config import EncoderConfig, InterestConfig
+from encoders.errors import (
+    EncoderConfigInvalid,
+    EncoderError,
+    InterestModelInvalid,
+    ModelNotFound,
+    ModelNotSafe,
+    ModelNotSupported,
+)
+from encoders.interface import (
+    GRANULARITIES,
+    EncoderInfo,
+    InterestEncoder,
+    Interests,
+    TextReport,
+    WindowBatch,
+)
+
+__all__ = [
+    "GRANULARITIES",
+    "EncoderConfig",
+    "EncoderConfigInvalid",
+    "EncoderError",
+    "EncoderInfo",
+    "InterestConfig",
+    "InterestEncoder",
+    "InterestModelInvalid",
+    "Interests",
+    "ModelNotFound",
+    "ModelNotSafe",
+    "ModelNotSupported",
+    "TextReport",
+    "WindowBatch",
+    "build",
+]
+
+
+def build(config: EncoderConfig) -> InterestEncoder:
+    """Return the encoder that ``config`` describes, models loaded and ready.
+
+    Raises:
+        EncoderError: with one line that says what to fix.
+    """
+    if config.kind == "stub":
+        from encoders.stub import StubEncoder
+
+        return StubEncoder(config)
+    from encoders.transformer import TransformerEncoder
+
+    return TransformerEncoder(config)

@@ -1,0 +1,122 @@
+"""Frozen settings: of an encoder (where and how it runs) and of an interest model (what it is)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from encoders.errors import EncoderConfigInvalid
+from encoders.interface import GRANULARITIES
+from state.event import TYPE_CODES
+
+Fusion = Literal["add", "weighted_mean", "attention", "concat"]
+TextPooling = Literal["auto", "mean", "cls", "last"]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Where an encoder finds its models and what it may use. Nothing here changes a vector's
+    meaning but ``kind``, the two models, ``max_text_tokens``, ``text_pooling`` and
+    ``stub_dimensions``."""
+
+    kind: Literal["transformer", "stub"] = "transformer"
+    text_model: str = ""
+    """Folder or hub id; empty or ``minilm``: the packaged MiniLM (``packaged_minilm``)."""
+    interest_model: str = ""
+    """Folder of an interest model; empty: untrained, centre zero, uniform salience."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
+    """Threads of torch, for the whole process: an encoder lives in a process of its own."""
+    token_budget: int = 0
+    """Most tokens in one forward pass; 0: 1,024 on a CPU (its caches), 32,768 on a GPU."""
+    max_text_tokens: int = 256
+    """Longer texts are cut; a model with fewer positions cuts earlier."""
+    text_pooling: TextPooling = "auto"
+    """How the text vector is made; auto: as the model's own sentence-transformers files say, else
+    the mean for bidirectional models and the last token for causal ones."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast on a GPU; on a CPU it is refused, for oneDNN's fp32 is what was tested."""
+    slab_rows: int = 65_536
+    """Texts whose vectors are kept in memory: slab_rows * 3 * T * 4 bytes, taken as rows fill."""
+    cache_dir: str = ""
+    """Folder of the text-vector cache on disk; empty: none."""
+    cache_max_bytes: int = 1 << 30
+    stub_dimensions: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "max_text_tokens", "slab_rows", "cache_max_bytes"):
+            if getattr(self, name) < 1:
+                raise EncoderConfigInvalid(f"{name} must be at least 1, is {getattr(self, name)}")
+        if self.token_budget < 0:
+            raise EncoderConfigInvalid(f"token_budget must be 0 or more, is {self.token_budget}")
+        if self.stub_dimensions < 2:
+            raise EncoderConfigInvalid(
+                f"stub_dimensions must be at least 2, is {self.stub_dimensions}"
+            )
+        if self.kind not in ("transformer", "stub"):
+            raise EncoderConfigInvalid(f"kind must be transformer or stub, is {self.kind!r}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise EncoderConfigInvalid(f"device must be auto, cpu or cuda, is {self.device!r}")
+
+
+def _default_weights() -> dict[str, float]:
+    return dict(zip(GRANULARITIES, (0.0, 0.0, 0.0, 1.0), strict=True))
+
+
+def _default_type_weights() -> dict[str, float]:
+    return {kind.value: 1.0 for kind in TYPE_CODES}
+
+
+class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an interest model says of a window; saved as ``interest.json`` beside its tensors."""
+
+    schema_version: int = 1
+    dimensions: int = 0
+    """D of the vectors; 0: as many as the text model has (untrained it must be so)."""
+    weights: dict[str, float] = msgspec.field(default_factory=_default_weights)
+    """Weight of each granularity in the fusion; 0 leaves it out."""
+    fusion: Fusion = "weighted_mean"
+    """add: sum of weighted granularities and context; weighted_mean: their mean, and context;
+    attention: softmax over granularities of log weight + query . P_i / sqrt(D), and context;
+    concat: one projection of all of them and the context. Untrained, all four point the same way.
+    """
+    rank_half_life_events: float = 6.6
+    """An event this many places behind the newest counts half; 0: rank does not matter."""
+    time_half_life_ms: int = 0
+    """An event this much older than the newest counts half; 0: time does not matter."""
+    event_type_weights: dict[str, float] = msgspec.field(default_factory=_default_type_weights)
+    session_gap_ms: int = 1_800_000
+    """A longer gap starts a new session: 30 minutes, the web analytics convention."""
+    context: bool = True
+    """Whether context takes part. Untrained it adds exactly zero."""
+    text_model_id: str = ""
+    """Content hash of the text model this was made for; empty: any of the same dimensions."""
+
+    def __post_init__(self) -> None:
+        _check_weights("weights", self.weights, frozenset(GRANULARITIES))
+        _check_weights(
+            "event_type_weights", self.event_type_weights, frozenset(k.value for k in TYPE_CODES)
+        )
+        if not any(self.weights.values()):
+            raise ValueError("weights: at least one granularity needs a weight above 0")
+        for name in ("dimensions", "rank_half_life_events", "time_half_life_ms"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, is {getattr(self, name)}")
+        if self.session_gap_ms < 1:
+            raise ValueError(f"session_gap_ms must be at least 1, is {self.session_gap_ms}")
+
+    def shares(self) -> tuple[float, ...]:
+        """Return the granularity weights scaled to sum 1, in the order of ``GRANULARITIES``."""
+        total = sum(self.weights.values())
+        return tuple(self.weights.get(name, 0.0) / total for name in GRANULARITIES)
+
+
+def _check_weights(field_name: str, weights: dict[str, float], known: frozenset[str]) -> None:
+    unknown = sorted(set(weights) - known)
+    if unknown:
+        raise ValueError(f"{field_name}: {unknown[0]!r} is none of {', '.join(sorted(known))}")
+    for name, weight in weights.items():
+        if not 0.0 <= weight < float("inf"):
+            raise ValueError(f"{field_name}: {name} must be 0 or more, is {weight}")

@@ -1,0 +1,123 @@
+"""The folder of an interest model: ``interest.json`` (InterestConfig) and ``interest.safetensors``.
+
+The tensors' names and shapes are those of ``encoders.interest_model``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import safetensors
+import torch
+from safetensors.torch import load as load_tensors
+
+from encoders.config import InterestConfig
+from encoders.context_features import FEATURES
+from encoders.errors import InterestModelInvalid
+from encoders.interface import GRANULARITIES
+from encoders.tokens import LEVELS
+
+CONFIG_FILE = "interest.json"
+TENSORS_FILE = "interest.safetensors"
+
+
+@dataclass(frozen=True)
+class InterestBundle:
+    """An interest model as it lies on disk."""
+
+    config: InterestConfig
+    tensors: dict[str, torch.Tensor]
+    content_id: str
+    """Hash over the bytes of both files; of the configuration alone where there is no folder."""
+
+    @classmethod
+    def untrained(cls, config: InterestConfig | None = None) -> InterestBundle:
+        """The model without a folder: centre zero, uniform salience."""
+        config = config or InterestConfig()
+        return cls(config, {}, hashlib.sha256(_config_bytes(config)).hexdigest())
+
+
+def load(folder: Path, *, text_dimensions: int, vocabulary: int, text_id: str) -> InterestBundle:
+    """Return the interest model in ``folder``, checked against the text model it will serve.
+
+    Raises:
+        InterestModelInvalid: a file is missing or unreadable, a key unknown, a shape wrong, or
+            the model was made for another text model.
+    """
+    for name in (CONFIG_FILE, TENSORS_FILE):
+        if not (folder / name).is_file():
+            raise InterestModelInvalid(f"interest model folder {folder} has no {name}")
+    config_bytes = (folder / CONFIG_FILE).read_bytes()
+    tensor_bytes = (folder / TENSORS_FILE).read_bytes()
+    try:
+        config = msgspec.json.decode(config_bytes, type=InterestConfig)
+    except msgspec.MsgspecError as error:
+        raise InterestModelInvalid(f"{folder / CONFIG_FILE}: {error}") from None
+    try:
+        tensors = load_tensors(tensor_bytes)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise InterestModelInvalid(f"{folder / TENSORS_FILE} is not safetensors: {error}") from None
+    if config.text_model_id and config.text_model_id != text_id:
+        raise InterestModelInvalid(
+            f"{folder} was made for text model {config.text_model_id[:16]}, this one is "
+            f"{text_id[:16]}: make the interest model again"
+        )
+    _check(folder, config, tensors, text_dimensions, vocabulary)
+    digest = hashlib.sha256(config_bytes + b"\0" + tensor_bytes).hexdigest()
+    return InterestBundle(config, tensors, digest)
+
+
+def _config_bytes(config: InterestConfig) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(config, order="deterministic"), indent=2) + b"\n"
+
+
+def _check(
+    folder: Path,
+    config: InterestConfig,
+    tensors: dict[str, torch.Tensor],
+    text_dimensions: int,
+    vocabulary: int,
+) -> None:
+    shapes = _shapes(config, tensors, text_dimensions, vocabulary)
+    for name, tensor in tensors.items():
+        if name not in shapes:
+            raise InterestModelInvalid(f"{folder}: tensor {name!r} is none this version knows")
+        if tuple(tensor.shape) != shapes[name]:
+            raise InterestModelInvalid(
+                f"{folder}: tensor {name} has shape {tuple(tensor.shape)}, expected {shapes[name]}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise InterestModelInvalid(f"{folder}: tensor {name} holds values that are not finite")
+    dimensions = config.dimensions or text_dimensions
+    lacking = [name for name in GRANULARITIES if f"{name}.V" not in tensors]
+    if dimensions != text_dimensions and lacking:
+        raise InterestModelInvalid(
+            f"{folder}: dimensions are {dimensions}, the text model has {text_dimensions}: "
+            f"that needs a tensor {lacking[0]}.V"
+        )
+
+
+def _shapes(
+    config: InterestConfig, tensors: dict[str, torch.Tensor], text_dimensions: int, vocabulary: int
+) -> dict[str, tuple[int, ...]]:
+    dimensions = config.dimensions or text_dimensions
+    active = sum(weight > 0.0 for weight in config.weights.values())
+    shapes: dict[str, tuple[int, ...]] = {
+        "centre": (LEVELS, text_dimensions),
+        "salience": (vocabulary,),
+        "attention.q": (dimensions,),
+        "concat.F": (dimensions, (active + 1) * dimensions),
+    }
+    for name in (*GRANULARITIES, "context"):
+        width = text_dimensions if name in GRANULARITIES else len(FEATURES)
+        hidden = len(tensors[f"{name}.U"]) if f"{name}.U" in tensors else dimensions
+        out_bias = "c" if name in GRANULARITIES else "d"
+        shapes[f"{name}.W"] = (dimensions, hidden)
+        shapes[f"{name}.U"] = (hidden, width)
+        shapes[f"{name}.b"] = (hidden,)
+        shapes[f"{name}.V"] = (dimensions, width)
+        shapes[f"{name}.{out_bias}"] = (dimensions,)
+    return shapes

@@ -1,0 +1,108 @@
+"""What every encoder promises. Pure numpy, so that callers need no torch.
+
+Legend: B users, L events of all users in the batch, N texts, D dimensions, G granularities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+GRANULARITIES = ("word", "sentence", "paragraph", "document")
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """The windows of a micro-batch of users, as flat columns."""
+
+    rows: Int32
+    """[L] row number of each event's text; -1 where no text is known (the event is ignored)."""
+    offsets: Int64
+    """[B + 1] the events of user b are ``offsets[b]:offsets[b + 1]``, oldest first."""
+    times_ms: Int64
+    """[L] milliseconds since the epoch, UTC."""
+    types: UInt8
+    """[L] codes of ``state.event.TYPE_CODES``."""
+    dwell_ms: Int32
+    """[L] milliseconds, -1 where absent."""
+
+
+@dataclass(frozen=True)
+class Interests:
+    """One vector per user, in the order of the batch."""
+
+    vectors: Float32
+    """[B, D] unit length; all zero where no text of the user is known."""
+    granularities: Float32 | None = None
+    """[B, G, D] when asked for, in the order of ``GRANULARITIES``; unit length or zero."""
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """What an encoder is. ``model_id`` covers everything that changes a vector's meaning."""
+
+    model_id: str
+    """Content hash, 16 hex digits."""
+    dimensions: int
+    granularities: tuple[str, ...]
+    weights: tuple[float, ...]
+    """Share of each granularity in the vector, in the order of ``granularities``."""
+    device: str
+    backend: str
+    """How the text model is computed, for example ``packed-onednn-fp32``. Backends differ in the
+    last bits of a vector, so it is no part of ``model_id``."""
+
+
+@dataclass(frozen=True)
+class TextReport:
+    """What became of the texts of one ``put_texts`` call."""
+
+    hits_memory: int = 0
+    """Texts whose vectors a row in memory already held."""
+    hits_disk: int = 0
+    encoded: int = 0
+    tokens: int = 0
+    """Tokens that went through the text model."""
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    """(row, reason) of texts without a vector; their rows count as unknown."""
+
+
+class InterestEncoder(Protocol):
+    """Texts and windows to vectors. Not thread-safe: one caller at a time."""
+
+    @property
+    def info(self) -> EncoderInfo: ...
+
+    def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:
+        """Embed texts and keep their vectors under the row numbers of the caller.
+
+        A row may be given again with another text, which replaces the first. One bad text never
+        harms the others; a text of white space only is known and says nothing.
+
+        Raises:
+            ValueError: a row number lies outside ``0 <= row < slab_rows``.
+        """
+
+    def encode(self, batch: WindowBatch, *, with_granularities: bool = False) -> Interests:
+        """Return one interest vector per user.
+
+        The result for a user is the same, bit for bit, whoever else is in the batch.
+        """
+
+    def item_vectors(self, rows: Int32) -> Float32:
+        """Return [N, D] vectors of single texts in the space of the users' vectors.
+
+        Unit length; all zero where the row holds no text.
+        """
+
+    def close(self) -> None:
+        """Give back memory and files. Calling it twice does no harm."""

