@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import rocksdict
 
@@ -59,8 +59,7 @@ class PartitionTable:
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the stored bytes of each key, ``None`` where there are none."""
-        found: list[bytes | None] = self._db.get(keys)
-        return found
+        return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
 
     def changelog_offset(self) -> int | None:
         """Return the last changelog offset that the content includes."""
@@ -122,13 +121,18 @@ class PartitionTable:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every user id and window, in key order."""
-        for key, value in self._db.items():
+        for key, value in cast(Iterator[tuple[bytes, bytes]], self._db.items()):
             if key != _OFFSET_KEY:
                 yield key, value
 
     def close(self) -> None:
         """Flush to disk and release the files."""
         self._db.close()
+
+    @staticmethod
+    def destroy(path: Path) -> None:
+        """Delete a closed table's files."""
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def open_or_rebuild(path: Path, block_cache_bytes: int) -> tuple[PartitionTable, str | None]:
@@ -142,7 +146,7 @@ def open_or_rebuild(path: Path, block_cache_bytes: int) -> tuple[PartitionTable,
     except Exception as error:  # rocksdict raises plain Exception for every cause
         if not _is_damage(error):
             raise
-        shutil.rmtree(path)
+        PartitionTable.destroy(path)
         return PartitionTable(path, block_cache_bytes), str(error)
 
 

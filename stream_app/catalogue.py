@@ -1,0 +1,200 @@
+"""The items topic as every worker knows it: item id -> text, in a RocksDB of its own.
+
+Read from its beginning with a plain consumer, a batch at a time, the offsets stored beside the
+texts; then followed live. Every worker has the whole of it, for any user may meet any item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import rocksdict
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from stream_app.dead_letters import DeadLetter
+from stream_app.status import Counts
+
+log = logging.getLogger("stream_app.catalogue")
+
+_ITEM = b"i"
+_OFFSET = b"o"
+_PUBLISHED = b"p"
+_BATCH_RECORDS = 2000
+_PROGRESS_EVERY_S = 5.0
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A record of the items topic. Other fields are the owner's affair."""
+
+    item_id: str
+    text: str
+
+
+_item_decoder = msgspec.json.Decoder(Item)
+
+
+class Catalogue:
+    """Item texts, always as far as the items topic has been read."""
+
+    def __init__(
+        self,
+        path: Path,
+        topic: str,
+        bootstrap_servers: str,
+        counts: Counts,
+        *,
+        max_text_chars: int,
+        changed: Callable[[Sequence[str]], None],
+        bury: Callable[[DeadLetter], None],
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        self._db = rocksdict.Rdict(str(path), options=options)
+        self._topic = topic
+        self._bootstrap_servers = bootstrap_servers
+        self._counts = counts
+        self._max_text_chars = max_text_chars
+        self._changed = changed
+        self._bury = bury
+        self._consumer: AIOKafkaConsumer | None = None
+        self.known = sum(1 for _ in self.items())
+
+    async def start(self) -> None:
+        """Connect and read up to the present end of the topic, telling the log how far it is."""
+        self._consumer = consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=_BATCH_RECORDS,
+        )
+        await consumer.start()
+        await consumer._client.force_metadata_update()
+        numbers = consumer.partitions_for_topic(self._topic) or set()
+        partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        starts = await consumer.beginning_offsets(partitions)
+        for tp in partitions:
+            stored = self._db.get(_OFFSET + b"%d" % tp.partition)
+            position = int(stored) if stored is not None else 0
+            if position > ends[tp]:
+                log.warning("%s was made anew: reading it from the beginning", self._topic)
+                position = 0
+            consumer.seek(tp, max(position, starts[tp]))
+        await self._catch_up(consumer, ends)
+
+    async def _catch_up(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
+        said_at = asyncio.get_running_loop().time()
+        while True:
+            behind = 0
+            for tp, end in ends.items():
+                behind += max(0, end - await consumer.position(tp))
+            if not behind:
+                break
+            self._apply(await consumer.getmany(timeout_ms=500))
+            now = asyncio.get_running_loop().time()
+            if now - said_at > _PROGRESS_EVERY_S:
+                said_at = now
+                log.info("Reading the catalogue: %s items, %s records to go", self.known, behind)
+        log.info("Catalogue read: %s items", self.known)
+
+    async def follow(self) -> None:
+        """Take up changes of the topic, for ever."""
+        assert self._consumer is not None, "start() comes first"
+        while True:
+            self._apply(await self._consumer.getmany(timeout_ms=1000))
+
+    def _apply(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        """Write fetched items and the offsets they reach to in one batch."""
+        if not fetched:
+            return
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        texts: dict[str, str | None] = {}
+        for tp, records in fetched.items():
+            for record in records:
+                try:
+                    item_id, text = self._item(record)
+                except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                    self._refuse(record, str(error))
+                else:
+                    texts[item_id] = text
+            batch.put(_OFFSET + b"%d" % tp.partition, b"%d" % (records[-1].offset + 1))
+        before = self.texts(list(texts))
+        for (item_id, text), old in zip(texts.items(), before, strict=True):
+            key = _ITEM + item_id.encode()
+            if text is None:
+                batch.delete(key)
+                batch.delete(_PUBLISHED + item_id.encode())
+            else:
+                batch.put(key, text.encode())
+            self.known += (text is not None) - (old is not None)
+        self._db.write(batch)
+        self._changed([i for i, o in zip(texts, before, strict=True) if texts[i] != o])
+
+    def _item(self, record: ConsumerRecord) -> tuple[str, str | None]:
+        if record.key is None:
+            raise ValueError("an item needs its id as key")
+        if record.value is None:
+            return record.key.decode(), None
+        item = _item_decoder.decode(record.value)
+        if item.item_id.encode() != record.key:
+            raise ValueError("the record key must be the item_id, in UTF-8")
+        return item.item_id, item.text[: self._max_text_chars]
+
+    def _refuse(self, record: ConsumerRecord, detail: str) -> None:
+        self._counts.items_refused += 1
+        self._bury(
+            DeadLetter(
+                record.key,
+                record.value,
+                "invalid-item",
+                detail,
+                record.topic,
+                record.partition,
+                record.offset,
+            )
+        )
+
+    def texts(self, item_ids: Sequence[str]) -> list[str | None]:
+        """Return each item's text, ``None`` where the catalogue has none (yet)."""
+        found = self._get([_ITEM + item_id.encode() for item_id in item_ids])
+        return [None if value is None else value.decode() for value in found]
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Yield (item id, text) of the whole catalogue, by item id."""
+        for key, value in self._scan(_ITEM):
+            yield key[1:].decode(), value.decode()
+
+    def published(self, item_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the mark that :meth:`mark_published` left on each item."""
+        return self._get([_PUBLISHED + item_id.encode() for item_id in item_ids])
+
+    def mark_published(self, marks: Iterable[tuple[str, bytes]]) -> None:
+        """Remember of which text and model each item's vector was published."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for item_id, mark in marks:
+            batch.put(_PUBLISHED + item_id.encode(), mark)
+        self._db.write(batch)
+
+    def _get(self, keys: list[bytes]) -> list[bytes | None]:
+        return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
+
+    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._db.items(from_key=prefix):
+            if not key.startswith(prefix):  # type: ignore[union-attr, arg-type]
+                return
+            yield cast(bytes, key), value
+
+    async def stop(self) -> None:
+        """Disconnect and close the database."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+        self._db.close()

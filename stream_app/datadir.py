@@ -1,0 +1,86 @@
+"""The worker's own folder: one worker at a time, one vector dimension for as long as it lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from encoders.interface import EncoderInfo
+from stream_app.errors import FixSettings
+
+
+class Datadir:
+    """An exclusive hold on a datadir, released when the process ends however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    def hold(self) -> None:
+        """Take the folder.
+
+        Raises:
+            FixSettings: another worker has it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "worker.lock").open("a+")
+        except OSError as error:
+            raise FixSettings(f"datadir {self.path} cannot be used: {error}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise FixSettings(
+                f"datadir {self.path} is in use by the worker with pid {lock.read().strip()}: "
+                "give every worker a datadir of its own"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    @property
+    def held(self) -> bool:
+        """Whether the folder is ours."""
+        return self._lock is not None
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def check_model(self, info: EncoderInfo, updates_topic: str) -> None:
+        """Remember which vectors this folder's worker publishes, and refuse another dimension.
+
+        A topic with vectors of two lengths breaks every reader's dot products.
+
+        Raises:
+            FixSettings: the dimension has changed; the message names both.
+        """
+        path = self.path / "model.json"
+        if path.exists():
+            before = msgspec.json.decode(path.read_bytes(), type=PublishedModel)
+            if before.updates_topic == updates_topic and before.dimensions != info.dimensions:
+                raise FixSettings(
+                    f"the model has {info.dimensions} dimensions, but {updates_topic} holds "
+                    f"vectors of {before.dimensions} (model {before.model_id}): set another "
+                    f"updates_topic, or delete that topic and {path}"
+                )
+        model = PublishedModel(info.model_id, info.dimensions, updates_topic)
+        draft = path.with_suffix(".tmp")
+        draft.write_bytes(msgspec.json.encode(model))
+        draft.replace(path)
+
+
+class PublishedModel(msgspec.Struct, frozen=True):
+    """What model.json holds."""
+
+    model_id: str
+    dimensions: int
+    updates_topic: str

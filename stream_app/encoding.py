@@ -1,0 +1,295 @@
+"""Windows to vectors through the encoder process: flat arrays there, poison kept apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from encoders.interface import Float32, Int32, Int64, Interests, UInt8, WindowBatch
+from state.window import Window
+from stream_app.dead_letters import DeadLetter
+from stream_app.encoder_process import (
+    EncoderFailed,
+    EncoderProcess,
+    request_interests,
+    request_item_vectors,
+    request_texts,
+)
+from stream_app.status import Counts
+from stream_app.row_table import NEW, RowsExhausted, TextRows
+
+_SLICE_USERS = 256
+"""Users gathered before the event loop may run something else: about 1 ms."""
+_INLINE = "\x00"
+"""Before an inline text used as a key, so that it is never taken for an item id."""
+_MAX_POISON = 10_000
+
+
+class Texts(Protocol):
+    """Where item texts come from."""
+
+    def texts(self, item_ids: Sequence[str]) -> list[str | None]:
+        """Return each item's text, ``None`` where the catalogue has none (yet)."""
+
+
+class Encoded(NamedTuple):
+    """Vectors of a list of windows, in its order."""
+
+    vectors: Float32
+    granularities: Float32 | None
+    failures: dict[int, str]
+
+    def rows(self) -> Iterator[tuple[Float32 | None, Float32 | None, str]]:
+        """Yield vector, granularities and failure of each window."""
+        granularities = repeat(None) if self.granularities is None else self.granularities
+        if not self.failures:
+            yield from zip(self.vectors, granularities, repeat(""), strict=False)
+            return
+        for at, (vector, each) in enumerate(zip(self.vectors, granularities, strict=False)):
+            failure = self.failures.get(at)
+            yield (vector, each, "") if failure is None else (None, None, failure)
+
+
+class _Rebuild(Exception):
+    """The poison among the texts was found; the others have to be put again."""
+
+
+class WindowEncoder:
+    """Turns windows into vectors, whatever a single text or user does to the encoder.
+
+    A request that fails is tried again once; failing twice, it is halved until the text or user
+    that harms it is alone. ``bury`` takes poison texts.
+    """
+
+    def __init__(
+        self,
+        process: EncoderProcess,
+        texts: Texts,
+        counts: Counts,
+        *,
+        rows: int,
+        with_granularities: bool,
+        bury: Callable[[DeadLetter], None],
+    ) -> None:
+        self._process = process
+        self._texts = texts
+        self._counts = counts
+        self._rows = TextRows(rows)
+        self._rows_epoch = process.epoch
+        self._with_granularities = with_granularities
+        self._bury = bury
+        self._gathering = asyncio.Lock()
+        self._poison: dict[str, str] = {}
+        self._suspicious = False
+        """The last texts put failed once: the next failure is theirs, not chance."""
+
+    def items_changed(self, item_ids: Sequence[str]) -> set[str]:
+        """Look these items up anew: the catalogue has another text for them.
+
+        Returns those that were looked up before and not known then.
+        """
+        arrived = self._rows.unknown.keys() & set(item_ids)
+        for item_id in item_ids:
+            self._rows.discard(item_id)
+            self._poison.pop(item_id, None)
+        return arrived
+
+    async def encode(self, windows: Sequence[Window]) -> Encoded:
+        """Return the vectors of the windows; a window that cannot be encoded has a failure."""
+        if not windows:
+            return Encoded(np.empty((0, 0), np.float32), None, {})
+        failure = ""
+        for _ in range(2):
+            try:
+                interests = await self._request(windows)
+            except EncoderFailed as error:
+                failure = str(error)
+            except RowsExhausted as error:
+                failure = str(error)
+                break
+            else:
+                return Encoded(interests.vectors, interests.granularities, {})
+        if len(windows) == 1:
+            info = self._process.info
+            assert info is not None
+            nothing = np.zeros((1, info.dimensions), np.float32)
+            return Encoded(nothing, None, {0: failure})
+        middle = len(windows) // 2
+        return _joined(
+            await self.encode(windows[:middle]), await self.encode(windows[middle:]), middle
+        )
+
+    async def item_vectors(self, item_ids: Sequence[str]) -> tuple[list[str], Float32]:
+        """Return the items that have a vector, and the vectors [N, D].
+
+        Raises:
+            EncoderFailed: twice in a row; the process is up again.
+        """
+        try:
+            return await self._item_vectors(item_ids)
+        except EncoderFailed:
+            return await self._item_vectors(item_ids)
+
+    async def _item_vectors(self, item_ids: Sequence[str]) -> tuple[list[str], Float32]:
+        async with self._gathering:
+            rows = await self._settled_rows([item_ids])
+        has_text = rows >= 0
+        vectors = await self._process.call(request_item_vectors, rows[has_text])
+        return [item for item, known in zip(item_ids, has_text, strict=True) if known], vectors
+
+    async def _request(self, windows: Sequence[Window]) -> Interests:
+        async with self._gathering:
+            columns = await _columns(windows)
+            rows = await self._settled_rows([_keys(window) for window in windows])
+        # Nothing may wait between the lock and the call: the process answers in order, so no
+        # other micro-batch can put a text into one of our rows before our request is through.
+        batch = WindowBatch(rows, *columns)
+        return await self._process.call(request_interests, batch, self._with_granularities)
+
+    async def _settled_rows(self, keys: Sequence[Sequence[str]]) -> Int32:
+        """Return the row of every key, after the encoder process has taken up all new texts."""
+        while True:
+            if self._rows_epoch != self._process.epoch:
+                self._rows_epoch = self._process.epoch
+                self._rows.reset()
+            self._rows.new_batch()
+            rows, new = await self._resolved(keys)
+            if not new:
+                return rows
+            try:
+                await self._put(new)
+            except EncoderFailed:
+                self._rows.reset()  # which of the texts arrived is not known
+                raise
+            except _Rebuild:
+                self._rows.reset()
+            else:
+                if not self._rows.unknown.keys() & {key for key, _, _ in new}:
+                    return rows
+
+    async def _resolved(
+        self, keys: Sequence[Sequence[str]]
+    ) -> tuple[Int32, list[tuple[str, int, str]]]:
+        """Return the row of every key, and (key, row, text) of the texts to be put there."""
+        parts: list[Int32] = []
+        new: list[tuple[str, int, str]] = []
+        look_up = self._rows.__getitem__
+        for start in range(0, len(keys), _SLICE_USERS):
+            if start:
+                await asyncio.sleep(0)
+            flat = list(chain.from_iterable(keys[start : start + _SLICE_USERS]))
+            rows = np.fromiter(map(look_up, flat), np.int32, len(flat))
+            self._rows.use(rows)
+            fresh = np.flatnonzero(rows == NEW).tolist()
+            if fresh:
+                new += self._assigned(list(dict.fromkeys(flat[at] for at in fresh)))
+                for at in fresh:
+                    rows[at] = look_up(flat[at])
+            parts.append(rows)
+        return (np.concatenate(parts) if parts else np.empty(0, np.int32)), new
+
+    def _assigned(self, keys: Sequence[str]) -> list[tuple[str, int, str]]:
+        item_ids = [key for key in keys if not key.startswith(_INLINE)]
+        known: dict[str, str | None] = dict(zip(item_ids, self._texts.texts(item_ids), strict=True))
+        assigned = []
+        for key in keys:
+            text = known[key] if key in known else key[1:]
+            if text is None or key in self._poison:
+                self._rows.mark_unknown(key)
+                self._counts.unknown_items += text is None
+            else:
+                assigned.append((key, self._rows.assign(key), text))
+        return assigned
+
+    async def _put(self, texts: list[tuple[str, int, str]]) -> None:
+        """Put texts into their rows; find the poison if that fails twice."""
+        try:
+            report = await self._process.call(request_texts, [(row, text) for _, row, text in texts])
+        except EncoderFailed as error:
+            if not self._suspicious:
+                self._suspicious = True
+                raise
+            await self._halve(texts, error)
+            self._suspicious = False
+            raise _Rebuild from error
+        self._suspicious = False
+        counts = self._counts
+        counts.texts_encoded += report.encoded
+        counts.text_hits_memory += report.hits_memory
+        counts.text_hits_disk += report.hits_disk
+        failed = dict(report.failed)
+        for key, row, text in texts:
+            if row in failed:
+                self._condemn(key, text, failed[row])
+
+    async def _halve(self, texts: list[tuple[str, int, str]], error: EncoderFailed) -> None:
+        if len(texts) == 1:
+            key, _, text = texts[0]
+            self._condemn(key, text, str(error))
+            return
+        middle = len(texts) // 2
+        for half in (texts[:middle], texts[middle:]):
+            try:
+                await self._process.call(request_texts, [(row, text) for _, row, text in half])
+            except EncoderFailed as failure:
+                await self._halve(half, failure)
+
+    def _condemn(self, key: str, text: str, reason: str) -> None:
+        """A text no vector can be made of: it counts as unknown, and a person is told."""
+        self._rows.discard(key)
+        self._rows.mark_unknown(key)
+        self._poison[key] = reason
+        if len(self._poison) > _MAX_POISON:
+            del self._poison[next(iter(self._poison))]
+        self._counts.texts_failed += 1
+        item_key = None if key.startswith(_INLINE) else key.encode()
+        self._bury(DeadLetter(item_key, text.encode(), "text-not-encodable", reason, "", -1, -1))
+
+
+def _keys(window: Window) -> Sequence[str]:
+    """Return what each event's text is looked up by: its own text, else its item."""
+    if not window.texts:
+        return window.item_ids  # type: ignore[return-value]  # no text, so there is an item
+    items = window.item_ids or repeat(None)
+    return [
+        (item or "") if text is None else _INLINE + text
+        for text, item in zip(window.texts, items, strict=False)
+    ]
+
+
+async def _columns(windows: Sequence[Window]) -> tuple[Int64, Int64, UInt8, Int32]:
+    """Return offsets [B + 1], times [L], types [L] and dwell times [L] of the windows."""
+    offsets = np.zeros(len(windows) + 1, np.int64)
+    np.cumsum([len(window.types) for window in windows], out=offsets[1:])
+    times_ms = np.empty(offsets[-1], np.int64)
+    dwell_ms = np.full(offsets[-1], -1, np.int32)
+    for start in range(0, len(windows), _SLICE_USERS):
+        if start:
+            await asyncio.sleep(0)
+        part = windows[start : start + _SLICE_USERS]
+        first, last = offsets[start], offsets[start + len(part)]
+        times_ms[first:last] = np.fromiter(
+            chain.from_iterable(window.times_ms for window in part), np.int64, last - first
+        )
+        for at, window in enumerate(part, start):
+            if window.dwell_ms:
+                dwell_ms[offsets[at] : offsets[at + 1]] = [
+                    -1 if dwell is None else dwell for dwell in window.dwell_ms
+                ]
+    types = np.frombuffer(b"".join(window.types for window in windows), np.uint8)
+    return offsets, times_ms, types, dwell_ms
+
+
+def _joined(left: Encoded, right: Encoded, middle: int) -> Encoded:
+    granularities = None
+    if left.granularities is not None and right.granularities is not None:
+        granularities = np.concatenate([left.granularities, right.granularities])
+    return Encoded(
+        np.concatenate([left.vectors, right.vectors]),
+        granularities,
+        left.failures | {at + middle: reason for at, reason in right.failures.items()},
+    )

@@ -1,0 +1,113 @@
+"""Decode and fold: from a RecordBatch to windows that are touched and dirty."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiokafka.structs import ConsumerRecord
+
+from state.event import Event, EventLimits, InvalidEvent, decode
+from state.window import Outcome, WindowPolicy, fold
+from stream_app.dead_letters import DeadLetter
+from stream_app.partition import Forgotten, Partition
+from stream_app.status import Counts
+
+_SLICE_RECORDS = 256
+"""Records folded before the event loop may run something else: about 2 ms."""
+
+
+class Decoded(NamedTuple):
+    """An event with its record's key and offset."""
+
+    key: bytes
+    event: Event
+    offset: int
+
+
+def decode_records(
+    records: Sequence[ConsumerRecord], limits: EventLimits
+) -> tuple[list[Decoded], list[DeadLetter]]:
+    """Return the events of these records and, beside them, what is none. Pure."""
+    events: list[Decoded] = []
+    dead: list[DeadLetter] = []
+    for record in records:
+        try:
+            event = decode(record.key, record.value, record.timestamp, limits)
+        except InvalidEvent as error:
+            dead.append(
+                DeadLetter(
+                    record.key,
+                    record.value,
+                    error.reason,
+                    error.detail,
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                )
+            )
+        else:
+            events.append(Decoded(record.key, event, record.offset))
+    return events, dead
+
+
+def fold_events(
+    partition: Partition, events: Sequence[Decoded], policy: WindowPolicy
+) -> list[int]:
+    """Fold events into the partition's windows; return how many had each outcome.
+
+    Every user of an event is touched; those whose window changed are dirty.
+    """
+    partition.load(decoded.key for decoded in events)
+    hot, dirty, touched = partition.hot, partition.dirty, partition.touched
+    outcomes = [0] * len(Outcome)
+    for key, event, offset in events:
+        before = hot[key]
+        after, outcome = fold(before, event, offset, policy)
+        outcomes[outcome] += 1
+        state = Forgotten(offset) if after is None else after
+        touched[key] = state
+        if after is not before or after is None:
+            hot[key] = after
+            dirty[key] = state
+    return outcomes
+
+
+class Intake:
+    """Takes RecordBatches up, slice by slice, so that the event loop never stalls."""
+
+    def __init__(self, limits: EventLimits, policy: WindowPolicy, counts: Counts) -> None:
+        self._limits = limits
+        self._policy = policy
+        self._counts = counts
+
+    async def take(
+        self, partition: Partition, records: Sequence[ConsumerRecord]
+    ) -> list[DeadLetter]:
+        """Fold all records and return the dead letters among them.
+
+        Raises:
+            PartitionRevoked: the partition left us meanwhile; nothing of this counts.
+        """
+        dead: list[DeadLetter] = []
+        counts = self._counts
+        for start in range(0, len(records), _SLICE_RECORDS):
+            if start:
+                await asyncio.sleep(0)
+            partition.must_be_ours()
+            part = records[start : start + _SLICE_RECORDS]
+            events, refused = decode_records(part, self._limits)
+            folded, redelivered, duplicate, late, forgotten = fold_events(
+                partition, events, self._policy
+            )
+            counts.records += len(part)
+            counts.folded += folded
+            counts.redelivered += redelivered
+            counts.duplicate += duplicate
+            counts.late += late
+            counts.forgotten += forgotten
+            counts.dead_letters += len(refused)
+            dead += refused
+            partition.last_offset = part[-1].offset
+        return dead

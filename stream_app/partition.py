@@ -1,0 +1,132 @@
+"""What the worker holds in memory of one assigned partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from state import codec
+from state.table import PartitionTable
+from state.window import Window
+from stream_app.errors import InterestStreamError
+
+
+class PartitionRevoked(InterestStreamError):
+    """The partition is no longer ours: whoever has it goes on from the last commit."""
+
+
+class Forgotten(NamedTuple):
+    """The state of a user after a ``forget``: nothing but where it happened."""
+
+    applied_offset: int
+
+
+State = Window | Forgotten
+
+
+class Taken(NamedTuple):
+    """A RecordBatch in flight: folded, not yet acknowledged."""
+
+    tick: int
+    batch: Any
+    """The Faust event; its ``ack()`` lets the offset be committed."""
+
+
+class Partition:
+    """Hot windows, the users that want storing or publishing, and the RecordBatches in flight.
+
+    Time within a partition is counted in ticks: every RecordBatch folded is one. A vector round
+    covers all that was touched up to some tick; a checkpoint waits for that.
+    """
+
+    def __init__(self, number: int, table: PartitionTable) -> None:
+        self.number = number
+        self.table = table
+        self.hot: dict[bytes, Window | None] = {}
+        """Windows in memory, ``None`` where the table is known to have none."""
+        self.dirty: dict[bytes, State] = {}
+        self.touched: dict[bytes, State] = {}
+        self.taken: deque[Taken] = deque()
+        self.deliveries: set[asyncio.Task[None]] = set()
+        self.checkpointing = asyncio.Lock()
+        self.last_offset = -1
+        """Of the last source record folded."""
+        self.tick = 0
+        self.revoked = False
+        self._published_tick = 0
+        self._redo_tick = 0
+        self._moved = asyncio.Event()
+
+    def load(self, keys: Iterable[bytes]) -> None:
+        """Bring the windows of these users into memory."""
+        hot = self.hot
+        cold = list({key for key in keys if key not in hot})
+        if cold:
+            for key, stored in zip(cold, self.table.get_many(cold), strict=True):
+                hot[key] = None if stored is None else codec.decode(stored)
+
+    def cool(self, most: int) -> None:
+        """Let the longest-held windows go from memory until ``most`` are left.
+
+        Windows that still want storing or publishing stay.
+        """
+        excess = len(self.hot) - most
+        if excess <= 0:
+            return
+        idle = [
+            key for key in self.hot if key not in self.dirty and key not in self.touched
+        ]
+        for key in idle[:excess]:
+            del self.hot[key]
+
+    def touch_again(self, states: dict[bytes, State]) -> None:
+        """Publish these users once more, as they are now: their updates were not delivered."""
+        self.tick += 1
+        self._redo_tick = self.tick
+        for key, state in states.items():
+            self.touched.setdefault(key, self.hot.get(key) or state)
+
+    def uncovered(self) -> bool:
+        """Tell whether a tick passed that no round covers yet."""
+        return self.tick > self._published_tick
+
+    def covered(self, tick: int) -> None:
+        """All that was touched up to ``tick`` is handed to the producer."""
+        self._published_tick = max(self._published_tick, tick)
+        self._wake()
+
+    def revoke(self) -> None:
+        """Drop everything; whoever waits on this partition is told."""
+        self.revoked = True
+        self.hot.clear()
+        self.dirty.clear()
+        self.touched.clear()
+        self.taken.clear()
+        self._wake()
+
+    async def delivered(self, tick: int) -> None:
+        """Wait until every update and dead letter up to ``tick`` is acknowledged by the broker.
+
+        Raises:
+            PartitionRevoked: it will not happen here any more.
+        """
+        while True:
+            wanted = max(tick, self._redo_tick)
+            while self._published_tick < wanted and not self.revoked:
+                await self._moved.wait()
+            if self.deliveries:
+                await asyncio.wait(list(self.deliveries))
+            self.must_be_ours()
+            if self._published_tick >= max(tick, self._redo_tick):
+                return
+
+    def must_be_ours(self) -> None:
+        """Raise :class:`PartitionRevoked` once the partition has left us."""
+        if self.revoked:
+            raise PartitionRevoked(f"partition {self.number} has left this worker")
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved.clear()

@@ -1,0 +1,186 @@
+"""Encode and publish: touched users of all partitions, micro-batch by micro-batch.
+
+A round takes every user touched so far. While the encoder process works on one round the event
+loop folds and gathers the next, so under load micro-batches grow by themselves, and a user touched
+several times in between gets one vector, of the latest window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from state.window import Window
+from stream_app.dead_letters import DeadLetter
+from stream_app.encoding import Encoded, WindowEncoder
+from stream_app.lease import Lease
+from stream_app.partition import Forgotten, Partition, PartitionRevoked, State
+from stream_app.producer import BatchProducer, DeliveryFailed, OutRecord
+from stream_app.status import Counts
+from stream_app.updates import UpdateEncoder
+
+_SLICE_USERS = 128
+"""Updates encoded before the event loop may run something else: about 1 ms of JSON."""
+_ROUNDS_IN_FLIGHT = 2
+"""One in the encoder process, one being gathered or published."""
+
+
+class Share(NamedTuple):
+    """One partition's users in a round, and the tick up to which they cover it."""
+
+    partition: Partition
+    states: dict[bytes, State]
+    tick: int
+
+
+class Rounds:
+    """The loop from touched users to updates on their way."""
+
+    def __init__(
+        self,
+        partitions: Callable[[], Iterable[Partition]],
+        encoder: WindowEncoder,
+        updates: UpdateEncoder,
+        producer: BatchProducer,
+        lease: Lease,
+        counts: Counts,
+        *,
+        updates_topic: str,
+        max_users: int,
+        linger_ms: float,
+    ) -> None:
+        self._partitions = partitions
+        self._encoder = encoder
+        self._updates = updates
+        self._producer = producer
+        self._lease = lease
+        self._counts = counts
+        self._topic = updates_topic
+        self._max_users = max_users
+        self._linger_s = linger_ms / 1000
+        self._wanted = asyncio.Event()
+        self._slots = asyncio.Semaphore(_ROUNDS_IN_FLIGHT)
+        self.bury: Callable[[Partition, list[DeadLetter]], None] = lambda partition, letters: None
+
+    def want(self) -> None:
+        """Say that somebody was touched."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Run rounds for ever.
+
+        Raises:
+            InterestStreamError: a round failed for a reason that a retry does not mend.
+        """
+        async with asyncio.TaskGroup() as group:
+            before: asyncio.Task[None] | None = None
+            while True:
+                await self._wanted.wait()
+                await self._linger()
+                await self._slots.acquire()
+                self._wanted.clear()
+                shares = self._gather()
+                if shares:
+                    before = group.create_task(self._round(shares, before))
+                else:
+                    self._slots.release()
+
+    async def _linger(self) -> None:
+        """Let users gather for a moment, unless a micro-batch is full already."""
+        users = sum(len(partition.touched) for partition in self._partitions())
+        if self._linger_s and users < self._max_users:
+            await asyncio.sleep(self._linger_s)
+
+    def _gather(self) -> list[Share]:
+        shares = []
+        for partition in self._partitions():
+            if partition.touched or partition.uncovered():
+                states, partition.touched = partition.touched, {}
+                shares.append(Share(partition, states, partition.tick))
+        return shares
+
+    async def _round(self, shares: list[Share], before: asyncio.Task[None] | None) -> None:
+        try:
+            windows = [
+                state
+                for share in shares
+                for state in share.states.values()
+                if isinstance(state, Window)
+            ]
+            encoded = [
+                await self._encoder.encode(windows[start : start + self._max_users])
+                for start in range(0, len(windows), self._max_users)
+            ]
+            if before is not None:
+                await before  # rounds publish in the order in which they gathered
+            await self._publish(shares, encoded)
+            self._counts.micro_batches += len(encoded)
+        finally:
+            self._slots.release()
+
+    async def _publish(self, shares: list[Share], encoded: list[Encoded]) -> None:
+        vectors = (row for part in encoded for row in part.rows())
+        for share in shares:
+            records: list[OutRecord] = []
+            letters: list[DeadLetter] = []
+            for count, (key, state) in enumerate(share.states.items()):
+                if count % _SLICE_USERS == _SLICE_USERS - 1:
+                    await asyncio.sleep(0)
+                headers = self._updates.headers(state.applied_offset)
+                if isinstance(state, Forgotten):
+                    records.append(OutRecord(key, None, headers))
+                    continue
+                vector, granularities, failure = next(vectors)
+                number = share.partition.number
+                if vector is None:
+                    letters.append(
+                        DeadLetter(
+                            key, None, "encoder-failed", failure, self._topic, number,
+                            state.applied_offset,
+                        )
+                    )
+                    continue
+                value = self._updates.encode(
+                    key.decode(), vector, granularities, state.times_ms[-1] if state else 0,
+                    number, state.applied_offset, len(state),
+                )  # fmt: skip
+                records.append(OutRecord(key, value, headers))
+            self._hand_over(share, records, letters)
+
+    def _hand_over(
+        self, share: Share, records: list[OutRecord], letters: list[DeadLetter]
+    ) -> None:
+        partition = share.partition
+        if partition.revoked:
+            return
+        if records:
+            task = asyncio.create_task(self._deliver(share, records))
+            partition.deliveries.add(task)
+            task.add_done_callback(partition.deliveries.discard)
+        if letters:
+            self._counts.users_failed += len(letters)
+            self.bury(partition, letters)
+        partition.covered(share.tick)
+
+    async def _deliver(self, share: Share, records: list[OutRecord]) -> None:
+        """Deliver one partition's updates; what fails is touched again and so made anew.
+
+        Sending the same bytes later could put an older vector behind a newer one.
+        """
+        partition = share.partition
+        try:
+            await self._lease.held(partition)
+            await self._producer.send(self._topic, partition.number, records)
+        except PartitionRevoked:
+            return
+        except DeliveryFailed as error:
+            self._counts.delivery_retries += 1
+            self._lease.log.warning("Updates not delivered, making them anew: %s", error)
+            if not partition.revoked:
+                partition.touch_again(share.states)
+                self.want()
+            return
+        tombstones = sum(record.value is None for record in records)
+        self._counts.tombstones += tombstones
+        self._counts.updates_published += len(records) - tombstones

@@ -1,0 +1,194 @@
+"""The bytes of an update, as JSON (default) or Avro single-object encoding, and its headers.
+
+Avro: the two bytes C3 01, the schema's CRC-64-AVRO fingerprint (little-endian), the record.
+The schema ships beside this file as ``update.avsc``. Vectors are float32, so JSON and Avro carry
+the same numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Literal
+
+import fastavro
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import orjson
+from fastavro.schema import fingerprint
+
+from stream_app.errors import FixData
+
+SCHEMA_VERSION = 1
+JSON_TYPE = b"application/json"
+AVRO_TYPE = b"application/vnd.apache.avro+single-object"
+
+UpdateFormat = Literal["json", "avro"]
+Vector = npt.NDArray[np.float32]
+
+
+class Update(msgspec.Struct, frozen=True):
+    """What a reader gets: a user's interest after the source record at ``applied_offset``."""
+
+    user_id: str
+    vector: tuple[float, ...]
+    model_id: str
+    time_ms: int
+    """Of the newest event in the window, milliseconds since the epoch."""
+    topic: str
+    partition: int
+    applied_offset: int
+    event_count: int
+    """Events in the window the vector was made from."""
+    weights: dict[str, float] = {}
+    """Of each granularity in the fusion."""
+    granularities: dict[str, tuple[float, ...]] = {}
+    """Each granularity's own vector, where ``publish_granularities`` is set."""
+    schema_version: int = SCHEMA_VERSION
+
+
+def _schema() -> tuple[object, bytes]:
+    text = resources.files("stream_app").joinpath("update.avsc").read_text()
+    schema = fastavro.parse_schema(json.loads(text))
+    crc = fingerprint(fastavro.schema.to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO")
+    return schema, b"\xc3\x01" + bytes.fromhex(crc)
+
+
+AVRO_SCHEMA, AVRO_PREFIX = _schema()
+
+
+def zigzag(number: int) -> bytes:
+    """Return Avro's variable-length zig-zag encoding of a long."""
+    number = number << 1 if number >= 0 else (-number << 1) - 1
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _avro_string(text: str) -> bytes:
+    data = text.encode()
+    return zigzag(len(data)) + data
+
+
+class UpdateEncoder:
+    """Encodes the updates of one model and source topic; what never changes is encoded once."""
+
+    def __init__(
+        self,
+        update_format: UpdateFormat,
+        model_id: str,
+        topic: str,
+        granularities: Sequence[str],
+        weights: Sequence[float],
+    ) -> None:
+        self.content_type = JSON_TYPE if update_format == "json" else AVRO_TYPE
+        self._json = update_format == "json"
+        self._model_id = model_id
+        self._topic = topic
+        self._names = tuple(granularities)
+        self._weights = dict(zip(granularities, weights, strict=True))
+        self._fixed_headers = (
+            ("content-type", self.content_type),
+            ("model_id", model_id.encode()),
+        )
+        self._avro_model_and_weights = _avro_string(model_id), self._avro_weights()
+
+    def headers(self, applied_offset: int) -> list[tuple[str, bytes]]:
+        """Return the record headers of an update or a tombstone."""
+        return [*self._fixed_headers, ("applied_offset", b"%d" % applied_offset)]
+
+    def encode(
+        self,
+        user_id: str,
+        vector: Vector,
+        granularities: Vector | None,
+        time_ms: int,
+        partition: int,
+        applied_offset: int,
+        event_count: int,
+    ) -> bytes:
+        """Return the update's bytes. ``vector``: float32 [D]; ``granularities``: [G, D] or None."""
+        if self._json:
+            update = {
+                "schema_version": SCHEMA_VERSION,
+                "user_id": user_id,
+                "vector": vector,
+                "model_id": self._model_id,
+                "time_ms": time_ms,
+                "topic": self._topic,
+                "partition": partition,
+                "applied_offset": applied_offset,
+                "event_count": event_count,
+                "weights": self._weights,
+            }
+            if granularities is not None:
+                update["granularities"] = dict(zip(self._names, granularities, strict=True))
+            return orjson.dumps(update, option=orjson.OPT_SERIALIZE_NUMPY)
+        model, weights = self._avro_model_and_weights
+        return b"".join(
+            (
+                AVRO_PREFIX,
+                zigzag(SCHEMA_VERSION),
+                _avro_string(user_id),
+                _avro_floats(vector),
+                model,
+                zigzag(time_ms),
+                _avro_string(self._topic),
+                zigzag(partition),
+                zigzag(applied_offset),
+                zigzag(event_count),
+                weights,
+                self._avro_granularities(granularities),
+            )
+        )
+
+    def _avro_weights(self) -> bytes:
+        if not self._weights:
+            return b"\x00"
+        rows = b"".join(
+            _avro_string(name) + np.float32(weight).tobytes()
+            for name, weight in self._weights.items()
+        )
+        return zigzag(len(self._weights)) + rows + b"\x00"
+
+    def _avro_granularities(self, granularities: Vector | None) -> bytes:
+        if granularities is None:
+            return b"\x00"
+        rows = b"".join(
+            _avro_string(name) + _avro_floats(vector)
+            for name, vector in zip(self._names, granularities, strict=True)
+        )
+        return zigzag(len(self._names)) + rows + b"\x00"
+
+
+def _avro_floats(vector: Vector) -> bytes:
+    """Return an Avro array of float: one block, then the end mark."""
+    if not len(vector):
+        return b"\x00"
+    return zigzag(len(vector)) + vector.astype("<f4", copy=False).tobytes() + b"\x00"
+
+
+_json_decoder = msgspec.json.Decoder(Update)
+
+
+def decode(value: bytes) -> Update:
+    """Return the update in a record value, whichever of the two formats it has.
+
+    Raises:
+        FixData: the value is neither, or of another schema.
+    """
+    try:
+        if value[:1] == b"{":
+            return _json_decoder.decode(value)
+        if value[:10] == AVRO_PREFIX:
+            record = fastavro.schemaless_reader(io.BytesIO(value[10:]), AVRO_SCHEMA, AVRO_SCHEMA)
+            return msgspec.convert(record, Update, strict=False)
+    except (msgspec.MsgspecError, EOFError, ValueError, IndexError) as error:
+        raise FixData(f"an update that cannot be read: {error}") from error
+    raise FixData(f"an update in an unknown format: it begins with {value[:10].hex()}")

@@ -1,0 +1,503 @@
+"""The worker: every part made, joined and started in order, and stopped in the reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from encoders.interface import EncoderInfo
+from stream_app import topics
+from stream_app.catalogue import Catalogue
+from stream_app.changelog import Changelog
+from stream_app.checkpoint import Checkpoints
+from stream_app.datadir import Datadir
+from stream_app.dead_letters import DeadLetter
+from stream_app.delivery import BatchApp, PassThrough, WindowTable, install_transport
+from stream_app.encoder_process import EncoderProcess
+from stream_app.encoding import WindowEncoder
+from stream_app.errors import InterestStreamError, ReportBug, RestartWorker, WaitForBroker
+from stream_app.intake import Intake
+from stream_app.item_vectors import ItemVectors
+from stream_app.lease import Lease
+from stream_app.partition import Partition, PartitionRevoked, Taken
+from stream_app.producer import BatchProducer, DeliveryFailed
+from stream_app.rounds import Rounds
+from stream_app.settings import Settings
+from stream_app.status import Counts, LoopLag, StatusFile
+from stream_app.updates import UpdateEncoder
+
+log = logging.getLogger("stream_app.worker")
+
+_BROKER_RETRY_S = 2.0
+_BUFFERED_BATCHES = 16
+"""Fetches of a partition waiting for the agent; Faust's default of 4,096 counts single events."""
+_DEAD_LETTER_RETRY_S = 1.0
+_ENDED = frozenset({"stopped", "failed"})
+
+
+class Worker:
+    """One worker: its Faust app in :attr:`app`, everything around it in here."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.counts = Counts()
+        self.failure: BaseException | None = None
+        self.failed = asyncio.Event()
+        self.state = "starting"
+        self._stopping = False
+        self._partitions: dict[int, Partition] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._burials: set[asyncio.Task[None]] = set()
+        self._loop_lag = LoopLag()
+        self._datadir = Datadir(settings.datadir)
+        self._status = StatusFile(settings.datadir / "status.json", self._describe)
+        self._producer = BatchProducer(settings.bootstrap_servers, settings.delivery_timeout_s)
+        self._encoder_process = EncoderProcess(
+            settings.encoder_config(),
+            start_timeout_s=settings.encoder_start_timeout_s,
+            request_timeout_s=settings.encode_timeout_s,
+        )
+        self._intake = Intake(settings.event_limits(), settings.window_policy(), self.counts)
+        self.app = self._faust_app()
+
+    # -- the Faust app
+
+    def _faust_app(self) -> BatchApp:
+        settings = self.settings
+        app = BatchApp(
+            settings.app_id,
+            broker=[f"kafka://{broker}" for broker in settings.bootstrap_servers.split(",")],
+            datadir=settings.datadir / "faust",
+            topic_partitions=settings.partitions,
+            topic_replication_factor=settings.replication_factor,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            stream_buffer_maxsize=_BUFFERED_BATCHES,
+            stream_wait_empty=False,
+            stream_recovery_delay=0.0,
+            broker_max_poll_records=settings.fetch_max_records,
+            broker_commit_interval=0.5,
+            broker_session_timeout=settings.session_timeout_s,
+            broker_heartbeat_interval=settings.heartbeat_interval_s,
+            broker_request_timeout=max(90.0, settings.session_timeout_s),
+            consumer_auto_offset_reset="earliest",
+            table_standby_replicas=settings.standby_replicas,
+        )
+        app.owner = self
+        install_transport(app, settings.events_topic, settings.micro_batch_linger_ms)
+        self._table = WindowTable(
+            app,
+            name="windows",
+            partitions=settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            options={"block_cache_bytes": settings.rocksdb_block_cache_bytes},
+            on_recover=self._on_recovered,
+        )
+        app.tables.add(self._table)
+        source = app.topic(
+            settings.events_topic, schema=PassThrough(), partitions=settings.partitions
+        )
+        app.agent(source, name="interest_stream.fold")(self._agent)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        return app
+
+    async def _agent(self, stream: faust.StreamT[Any]) -> None:
+        async for event in stream.noack().events():
+            try:
+                await self._take(event)
+            except PartitionRevoked as error:
+                log.info("%s", error)
+            except Exception as error:
+                self._fail(error)
+                raise
+
+    async def _take(self, event: Any) -> None:
+        """One RecordBatch: decode, fold, and let the rounds know. Acknowledged at a checkpoint."""
+        message = event.message
+        if self._stopping or self.failure is not None:
+            return  # never acknowledged, so delivered again to whoever comes next
+        partition = self._partitions.get(message.partition)
+        if partition is None or message.generation_id != self.app.consumer_generation_id:
+            return
+        await self._room(partition)
+        letters = await self._intake.take(partition, message.value)
+        partition.tick += 1
+        partition.taken.append(Taken(partition.tick, event))
+        if letters:
+            self._bury(partition, letters)
+        self._rounds.want()
+        partition.cool(self.settings.hot_windows_max // len(self._partitions))
+
+    async def _room(self, partition: Partition) -> None:
+        """Wait, checkpointing, while dirty users or RecordBatches in flight are at their bound."""
+        settings = self.settings
+        while True:
+            dirty = sum(len(each.dirty) for each in self._partitions.values())
+            if len(partition.taken) < settings.record_batches_max and dirty < (
+                settings.dirty_users_max
+            ):
+                return
+            fullest = max(self._partitions.values(), key=lambda each: len(each.dirty))
+            crowded = (
+                partition if len(partition.taken) >= settings.record_batches_max else fullest
+            )
+            if not await self._checkpoints.attempt(crowded):
+                partition.must_be_ours()
+                await asyncio.sleep(0.1)
+
+    # -- rebalancing
+
+    async def _on_recovered(self) -> None:
+        """Begin with the partitions whose windows Faust has just restored."""
+        actives = self.app.assignor.assigned_actives()
+        topic = self.settings.events_topic
+        for number in sorted(tp.partition for tp in actives if tp.topic == topic):
+            if number not in self._partitions:
+                self._partitions[number] = Partition(number, self._table.data.partition(number))
+        self.state = "running"
+        log.info("Partitions assigned and restored: %s", sorted(self._partitions) or "none")
+        self._item_vectors.want()
+
+    async def _on_revoked(self, app: Any, revoked: set[TP], **_: Any) -> None:
+        """Checkpoint what is ours if time allows; drop the hot windows in any case.
+
+        Kept over a rebalance, hot windows lost events when a frozen worker came back.
+        """
+        self.state = "rebalancing"
+        if self._lease.is_held() and self.failure is None:
+            await self._last_checkpoint(self.settings.session_timeout_s / 2)
+        for partition in self._partitions.values():
+            partition.revoke()
+            self._changelog.release(partition)
+        self._partitions.clear()
+
+    async def _last_checkpoint(self, timeout_s: float) -> None:
+        partitions = list(self._partitions.values())
+        self._rounds.want()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*map(self._checkpoints.attempt, partitions))
+                await self.app.consumer.commit()
+        except TimeoutError:
+            log.warning(
+                "no time for a last checkpoint within %.1f s: what is not stored is delivered again",
+                timeout_s,
+            )
+
+    # -- around the app
+
+    async def before_start(self) -> None:
+        """Check everything that can be wrong, then start what the app stands on.
+
+        Raises:
+            FixSettings: one line that says what to change.
+            WaitForBroker: no broker within ``broker_wait_s``.
+        """
+        settings = self.settings
+        self._datadir.hold()
+        await self._wait_for_broker()
+        info = await self._encoder_process.start()
+        self._datadir.check_model(info, settings.updates_topic)
+        self._join(info)
+        await self._producer.start(
+            [
+                settings.updates_topic,
+                settings.changelog_topic,
+                settings.dead_letters_topic,
+                settings.item_vectors_topic,
+            ]
+        )
+        await self._catalogue.start()
+        for coroutine in (
+            self._loop_lag.watch(),
+            self._status.keep_fresh(),
+            self._catalogue.follow(),
+            self._rounds.run(),
+            self._checkpoints.run(),
+            self._changelog.watch(self._ours),
+        ):
+            self._spawn(coroutine)
+        if settings.publish_item_vectors:
+            self._spawn(self._item_vectors.run())
+        gc.freeze()  # what lives until the end need not be looked at by every collection
+        log.info(
+            "model %s, %s dimensions, %s on %s",
+            info.model_id, info.dimensions, info.backend, info.device,
+        )  # fmt: skip
+
+    def _join(self, info: EncoderInfo) -> None:
+        """Make the parts that need to know the model, and join them."""
+        settings, counts = self.settings, self.counts
+        self._catalogue = Catalogue(
+            settings.datadir / "catalogue",
+            settings.items_topic,
+            settings.bootstrap_servers,
+            counts,
+            max_text_chars=settings.max_text_chars,
+            changed=self._on_items_changed,
+            bury=self._bury_alone,
+        )
+        self._encoder = WindowEncoder(
+            self._encoder_process,
+            self._catalogue,
+            counts,
+            rows=settings.text_cache_rows,
+            with_granularities=settings.publish_granularities,
+            bury=self._bury_alone,
+        )
+        self._lease = Lease(
+            lambda: self.app.consumer.lease_renewed_at,  # type: ignore[attr-defined]
+            settings.session_timeout_s,
+        )
+        self._rounds = Rounds(
+            self._ours,
+            self._encoder,
+            UpdateEncoder(
+                settings.update_format,
+                info.model_id,
+                settings.events_topic,
+                info.granularities,
+                info.weights,
+            ),
+            self._producer,
+            self._lease,
+            counts,
+            updates_topic=settings.updates_topic,
+            max_users=settings.micro_batch_max_users,
+            linger_ms=settings.micro_batch_linger_ms,
+        )
+        self._rounds.bury = self._bury
+        self._changelog = Changelog(
+            settings.changelog_topic, self._producer, counts, settings.bootstrap_servers
+        )
+        self._checkpoints = Checkpoints(
+            self._ours,
+            self._changelog,
+            self._lease,
+            counts,
+            interval_ms=settings.checkpoint_interval_ms,
+        )
+        self._item_vectors = ItemVectors(
+            self._catalogue,
+            self._encoder,
+            self._producer,
+            self._ours,
+            counts,
+            topic=settings.item_vectors_topic,
+            model_id=info.model_id,
+            source_partitions=settings.partitions,
+        )
+
+    async def _wait_for_broker(self) -> None:
+        deadline = time.monotonic() + self.settings.broker_wait_s
+        while True:
+            try:
+                await topics.check(self.settings)
+            except WaitForBroker as error:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise
+                log.warning("%s; trying again for %.0f s", error, left_s)
+                await asyncio.sleep(min(_BROKER_RETRY_S, left_s))
+            else:
+                return
+
+    async def before_stop(self) -> None:
+        """Finish what is in flight, store and commit it."""
+        self._stopping = True
+        self.state = "stopping"
+        if self.failure is None and self._partitions:
+            await self._last_checkpoint(self.settings.stop_timeout_s * 0.6)
+        for partition in self._partitions.values():
+            partition.revoke()
+
+    async def after_stop(self) -> None:
+        """Release the rest: tasks, producer, databases, encoder process, datadir."""
+        if self.state in _ENDED:
+            return
+        self.state = "failed" if self.failure is not None else "stopped"
+        tasks = [*self._tasks, *self._burials]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._producer.stop()
+        if hasattr(self, "_catalogue"):
+            await self._catalogue.stop()
+        await self._encoder_process.stop()
+        if self._datadir.held:
+            self._status.write()
+        self._datadir.release()
+
+    # -- dead letters
+
+    def _bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
+        """Send dead letters of a partition; its next checkpoint waits for them."""
+        task = asyncio.create_task(self._deliver_letters(letters, partition))
+        partition.deliveries.add(task)
+        task.add_done_callback(partition.deliveries.discard)
+
+    def _bury_alone(self, letter: DeadLetter) -> None:
+        """Send a dead letter that belongs to no source partition: a bad item, a poison text."""
+        task = asyncio.create_task(self._deliver_letters([letter], None))
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+
+    async def _deliver_letters(
+        self, letters: Sequence[DeadLetter], partition: Partition | None
+    ) -> None:
+        topic = self.settings.dead_letters_topic
+        count = await self._producer.partitions(topic)
+        number = max(0, letters[0].partition) % count
+        records = [letter.record() for letter in letters]
+        while partition is None or not partition.revoked:
+            try:
+                await self._producer.send(topic, number, records)
+            except DeliveryFailed as error:
+                self.counts.delivery_retries += 1
+                log.warning("Dead letters not delivered, trying again: %s", error)
+                await asyncio.sleep(_DEAD_LETTER_RETRY_S)
+            else:
+                return
+
+    # -- small parts
+
+    def _ours(self) -> Iterable[Partition]:
+        return self._partitions.values()
+
+    def _on_items_changed(self, item_ids: Sequence[str]) -> None:
+        if not hasattr(self, "_encoder"):
+            return
+        arrived = self._encoder.items_changed(item_ids)
+        self._item_vectors.want()
+        if arrived:
+            self._spawn(self._touch_holders(arrived))
+
+    async def _touch_holders(self, item_ids: set[str]) -> None:
+        """Publish anew the users whose windows held these items before their texts were known.
+
+        Users whose windows are not in memory get the text with their next event.
+        """
+        for partition in list(self._partitions.values()):
+            for count, (key, window) in enumerate(list(partition.hot.items())):
+                if count % 1000 == 999:
+                    await asyncio.sleep(0)
+                if window is not None and not item_ids.isdisjoint(window.item_ids):
+                    partition.touched.setdefault(key, partition.hot.get(key) or window)
+            partition.tick += 1
+        self._rounds.want()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop everything: nothing is lost, for what is not committed is delivered again."""
+        if self.failure is not None:
+            return
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        self.failure = error
+        log.error("The worker cannot go on: %s", error, exc_info=error)
+        self.failed.set()
+
+    def _describe(self) -> dict[str, Any]:
+        info = self._encoder_process.info
+        partitions = self._partitions.values()
+        return {
+            "state": self.state,
+            "partitions": sorted(self._partitions),
+            "model_id": info.model_id if info else None,
+            "dimensions": info.dimensions if info else None,
+            "encoder_backend": info.backend if info else None,
+            "encoder_pid": self._encoder_process.pid,
+            "counts": self.counts,
+            "users_hot": sum(len(partition.hot) for partition in partitions),
+            "dirty": sum(len(partition.dirty) for partition in partitions),
+            "in_flight": sum(len(partition.taken) for partition in partitions),
+            "backlog": self._backlog(),
+            "items_known": self._catalogue.known if hasattr(self, "_catalogue") else 0,
+            "loop_lag_ms_p99": self._loop_lag.percentile_ms(0.99),
+            "loop_lag_ms_max": self._loop_lag.max_ms,
+        }
+
+    def _backlog(self) -> int:
+        """Return how many source records lie between what is folded and the ends of the log."""
+        behind = 0
+        for partition in self._partitions.values():
+            end = self.app.monitor.tp_end_offsets.get(
+                TP(self.settings.events_topic, partition.number)
+            )
+            if end is not None:
+                behind += max(0, end - 1 - partition.last_offset)
+        return behind
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until SIGTERM, SIGINT or a failure; return the exit code."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("faust", "mode", "aiokafka", "stream_app.delivery", "abc"):
+        logging.getLogger(noisy).setLevel(
+            logging.DEBUG if settings.log_level == "debug" else logging.WARNING
+        )
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    worker = Worker(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    starting = asyncio.create_task(worker.app.start())
+    waits = {
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(worker.failed.wait()),
+        asyncio.create_task(worker.app.wait_until_stopped()),
+    }
+    try:
+        done, _ = await asyncio.wait({starting, *waits}, return_when=asyncio.FIRST_COMPLETED)
+        if starting in done:
+            starting.result()
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (starting, *waits):
+            task.cancel()
+        await _stopped(worker)
+    failure = worker.failure or worker.app.crash_reason
+    if failure is None:
+        return 0
+    if isinstance(failure, InterestStreamError):
+        raise failure
+    if stop.is_set():
+        return RestartWorker.exit_code
+    raise ReportBug(f"{type(failure).__name__}: {failure}") from failure
+
+
+async def _stopped(worker: Worker) -> None:
+    try:
+        async with asyncio.timeout(worker.settings.stop_timeout_s):
+            await worker.app.stop()
+    except TimeoutError:
+        worker.failure = worker.failure or RestartWorker(
+            f"the worker did not stop within stop_timeout_s ({worker.settings.stop_timeout_s:g} s)"
+        )
+    finally:
+        await worker.after_stop()
