@@ -1,0 +1,32 @@
+"""SIGTERM in the middle of a load: what is committed and what was done are the same thing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness import checks
+from tests.harness.load import Load
+from tests.harness.reference import replay
+from tests.harness.stream import STOP_S, Stream
+
+pytestmark = pytest.mark.broker
+
+
+def test_a_clean_stop_commits_exactly_what_it_did(stream: Stream) -> None:
+    """Exit 0 in time; changelog, RocksDB and updates stand at the committed offsets."""
+    load = Load(events=20_000, users=100)
+    (worker,) = stream.start_workers(1)
+    feeder = stream.feed(load.messages(), over_s=4)
+    feeder.wait_for(0.4)
+    worker.wait_counts("folded", 100)
+    held = worker.partitions()
+    worker.ask_to_stop()
+    assert worker.wait(STOP_S) == 0, worker.log_tail()
+    committed = stream.committed()
+    done = [record for record in stream.events() if record.offset < committed[record.partition]]
+    reference = replay(done, max_events=stream.settings.window_max_events)
+    assert 0 < len(done) < len(load.messages())
+    checks.assert_same_windows(reference, checks.windows_in(stream.changelog()), "changelog")
+    checks.assert_same_windows(reference, checks.windows_on_disk({worker.datadir: held}), "RocksDB")
+    stream.verify_updates(reference, stream.updates())
+    assert worker.status()["state"] == "stopped"

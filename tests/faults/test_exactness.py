@@ -1,0 +1,131 @@
+"""Whatever is done to the workers in the middle of a load, the outcome is the same.
+
+Each fault is a function that harms the workers while events keep coming; afterwards
+``Stream.verify`` holds the whole outcome against the plain reference: windows in the changelog and
+in RocksDB event for event, the last update of every user bit for bit, commits never ahead of
+effects and complete after a clean stop.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.conftest import StreamMaker
+from tests.harness.background import Feeder
+from tests.harness.load import Load
+from tests.harness.stream import STOP_S, Stream
+from tests.harness.worker import Worker
+
+pytestmark = pytest.mark.faults
+
+LOAD = Load(events=20_000, users=200, items=60)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A load on its way, and the workers that are on it."""
+
+    stream: Stream
+    workers: list[Worker]
+    feeder: Feeder
+
+
+def nothing(scene: Scene) -> None:
+    """No fault: what the others are compared with."""
+
+
+def kill_and_restart(scene: Scene) -> None:
+    """kill -9 in the middle, and a new start on the same disk."""
+    (worker,) = scene.workers
+    worker.kill()
+    worker.start().wait_running()
+
+
+def kill_with_the_disk_wiped(scene: Scene) -> None:
+    """kill -9 and nothing left of RocksDB: the changelog has it all."""
+    (worker,) = scene.workers
+    worker.kill()
+    shutil.rmtree(worker.datadir)
+    worker.start().wait_running()
+
+
+def kill_one_of_two(scene: Scene) -> None:
+    """kill -9 of one worker, whose partitions the other takes over."""
+    victim, survivor = scene.workers
+    victim.kill()
+    scene.stream.wait_shared([survivor])
+
+
+def terminate_and_restart(scene: Scene) -> None:
+    """SIGTERM in the middle of the load: exit 0 in time, then go on from there."""
+    (worker,) = scene.workers
+    worker.ask_to_stop()
+    assert worker.wait(STOP_S) == 0, worker.log_tail()
+    worker.start().wait_running()
+
+
+def one_two_one(scene: Scene) -> None:
+    """A second worker joins under load and leaves again: two rebalances without a fault."""
+    (first,) = scene.workers
+    second = scene.stream.worker()
+    scene.stream.wait_shared([first, second])
+    scene.feeder.wait_for(0.7)
+    second.ask_to_stop()
+    assert second.wait(STOP_S) == 0, second.log_tail()
+    scene.stream.wait_shared([first])
+
+
+def freeze_past_the_session(scene: Scene) -> None:
+    """SIGSTOP until the other has taken over, then SIGCONT: it must not write the past."""
+    frozen, other = scene.workers
+    frozen.freeze()
+    scene.stream.wait_shared([other])
+    other.wait_counts("checkpoints", other.count("checkpoints") + 4)
+    frozen.thaw()
+    scene.stream.wait_shared([frozen, other])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, how many workers it needs, and the pace that leaves time for it."""
+
+    inflict: Callable[[Scene], None]
+    workers: int = 1
+    over_s: float = 5
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+CASES = {
+    "nothing": Case(nothing, over_s=0.5),
+    "kill-and-restart": Case(kill_and_restart),
+    "kill-and-wipe": Case(kill_with_the_disk_wiped),
+    "kill-one-of-two": Case(kill_one_of_two, workers=2, over_s=8),
+    "kill-one-of-two-with-standby": Case(
+        kill_one_of_two, workers=2, over_s=8, settings={"standby_replicas": 1}
+    ),
+    "terminate-and-restart": Case(terminate_and_restart),
+    "rebalance-1-2-1": Case(one_two_one, over_s=10),
+    "freeze": Case(freeze_past_the_session, workers=2, over_s=12),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_outcome_is_exact_after(case: Case, make_stream: StreamMaker) -> None:
+    """20,000 events, one fault, and nothing lost, doubled, out of place or committed ahead."""
+    stream = make_stream(**case.settings)
+    stream.publish(LOAD.catalogue())
+    workers = stream.start_workers(case.workers)
+    stream.watch_commits()
+    feeder = stream.feed(LOAD.messages(), case.over_s)
+    feeder.wait_for(0.3)
+    for worker in workers:
+        worker.wait_counts("folded", 1)
+    case.inflict(Scene(stream, workers, feeder))
+    feeder.finish()
+    reference = stream.verify()
+    assert min(reference.outcomes[kind] for kind in ("folded", "duplicate", "late")) > 100
+    assert reference.forgotten

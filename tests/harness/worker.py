@@ -1,0 +1,159 @@
+"""A worker as an operator has it: a process, its environment, its log, its status file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stream_app import child_process
+from tests.harness.deadline import eventually
+
+COMMAND = [sys.executable, "-m", "stream_app", "worker"]
+START_S = 40.0
+_LOG_TAIL_BYTES = 6_000
+
+
+class Worker:
+    """One worker process; ``start`` may be called again after its end, on the same datadir."""
+
+    def __init__(self, name: str, datadir: Path, settings: dict[str, object]) -> None:
+        self.name = name
+        self.datadir = datadir
+        self.settings = {**settings, "datadir": datadir}
+        self.log = datadir.with_suffix(".log")
+        self.ended_by_test = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Worker:
+        """Start the process and return at once; see :meth:`wait_running`."""
+        assert not self.alive, f"{self.name} runs already"
+        (self.datadir / "status.json").unlink(missing_ok=True)
+        self.ended_by_test = False
+        with self.log.open("ab") as log:
+            self._process = child_process.start_bound(
+                COMMAND,
+                output=log,
+                env=environment(self.settings),
+                cwd=self.datadir.parent,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Process id of the last start."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs (a frozen one does)."""
+        return self._process is not None and self._process.poll() is None
+
+    def status(self) -> dict[str, Any]:
+        """Return status.json, empty where there is none yet."""
+        try:
+            found: dict[str, Any] = json.loads((self.datadir / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found if found.get("pid") == self.pid else {}
+
+    def partitions(self) -> set[int]:
+        """Return the partitions it says it works on."""
+        return set(self.status().get("partitions", ()))
+
+    def running(self) -> bool:
+        """Whether it says it runs, with at least one partition."""
+        assert self.alive, f"{self.name} ended with {self.exit_code()}:\n{self.log_tail()}"
+        return self.status().get("state") == "running" and bool(self.partitions())
+
+    def wait_running(self) -> Worker:
+        """Wait until it works on partitions."""
+        eventually(
+            self.running,
+            within_s=START_S,
+            what=lambda: f"{self.name} running; status {self.status()}\n{self.log_tail()}",
+        )
+        return self
+
+    def wait_counts(self, name: str, at_least: int, within_s: float = 30.0) -> int:
+        """Wait until the counter ``name`` of its status has reached a value; return it."""
+        eventually(
+            lambda: self.count(name) >= at_least,
+            within_s=within_s,
+            what=lambda: f"{name} >= {at_least} in {self.status()}\n{self.log_tail()}",
+        )
+        return self.count(name)
+
+    def count(self, name: str) -> int:
+        """Return one counter of its status, 0 where there is none yet."""
+        return int(self.status().get("counts", {}).get(name, 0))
+
+    def children(self) -> list[psutil.Process]:
+        """Return the processes it started."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def kill(self) -> None:
+        """SIGKILL; its children (the encoder process) must not outlive it."""
+        children = self.children()
+        self.ended_by_test = True
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait(10)
+        _, outliving = psutil.wait_procs(children, timeout=10)
+        assert not outliving, f"children of the killed {self.name} live on: {outliving}"
+
+    def freeze(self) -> None:
+        """SIGSTOP: it neither works nor heartbeats, and knows nothing of it."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM."""
+        self.ended_by_test = True
+        os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self, within_s: float) -> int:
+        """Return the exit code."""
+        assert self._process is not None
+        try:
+            return self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            tail = self.log_tail()
+            raise AssertionError(f"{self.name} still there after {within_s} s\n{tail}") from None
+
+    def exit_code(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def log_tail(self) -> str:
+        """Return the end of its output."""
+        if not self.log.exists():
+            return "(no output)"
+        return self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+
+    def destroy(self) -> None:
+        """Leave nothing running, whatever state it is in."""
+        if self._process is None:
+            return
+        if self.alive:
+            children = self.children()
+            self._process.kill()
+            for child in children:
+                if child.is_running():
+                    child.kill()
+        self._process.wait(10)
+
+
+def environment(settings: dict[str, object]) -> dict[str, str]:
+    """Return this process's environment with ``settings`` as the only INTEREST_ variables."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("INTEREST_")}
+    return kept | {f"INTEREST_{name.upper()}": str(value) for name, value in settings.items()}
