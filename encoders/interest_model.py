@@ -36,6 +36,12 @@ scaled to unit length it would look as if it did."""
 class _Perceptron(nn.Module):
     """W tanh(U x + b) + V x + c, where absent parts cost nothing."""
 
+    W: nn.Parameter | None
+    U: nn.Parameter | None
+    V: nn.Parameter | None
+    b: nn.Parameter | None
+    c: nn.Parameter | None
+
     def __init__(self, tensors: Mapping[str, torch.Tensor], prefix: str, out_bias: str) -> None:
         super().__init__()
         for name in ("W", "U", "V", "b", out_bias):
@@ -111,7 +117,7 @@ class InterestModel(nn.Module):
         self.config = config
         self.dimensions = dimensions
         self.active = tuple(name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0)
-        self.projections = nn.ModuleDict({n: Projection(tensors, n) for n in GRANULARITIES})
+        self.projections = nn.ModuleList(Projection(tensors, name) for name in GRANULARITIES)
         self.context = Context(tensors)
         query, joint = tensors.get("attention.q"), tensors.get("concat.F")
         self.query = None if query is None else nn.Parameter(query.float())
@@ -122,20 +128,23 @@ class InterestModel(nn.Module):
         """Whether the vector is just the weighted sum of the x_i: then no product is needed."""
         learned = {"attention": self.query, "concat": self.joint}.get(self.config.fusion)
         return (
-            all(projection.is_identity for projection in self.projections.values())
+            all(projection.is_identity for projection in self.projections)
             and not self.uses_context
             and (learned is None or (self.config.fusion == "attention" and not learned.any()))
         )
 
     @property
     def uses_context(self) -> bool:
+        """Whether features can change a vector."""
         return self.config.context and not self.context.is_zero
 
     def forward(self, x: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
         """[G, B, T] pooled and centred text vectors, [B, F] features -> [B, D] unit length."""
         projected = {
-            name: self.projections[name](x[place])
-            for place, name in enumerate(GRANULARITIES)
+            name: projection(x[place])
+            for place, (name, projection) in enumerate(
+                zip(GRANULARITIES, self.projections, strict=True)
+            )
             if name in self.active
         }
         context = None

@@ -80,7 +80,8 @@ class InterestEncoder(Protocol):
     """Texts and windows to vectors. Not thread-safe: one caller at a time."""
 
     @property
-    def info(self) -> EncoderInfo: ...
+    def info(self) -> EncoderInfo:
+        """What this encoder is; does not change over its life."""
 
     def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:
         """Embed texts and keep their vectors under the row numbers of the caller.

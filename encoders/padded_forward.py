@@ -12,10 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from encoders.interface import Int64
-
-MIN_PRODUCT_ROWS = 16
-"""Matrix products of fewer rows go to other kernels (gemv-like, seen for 1 to 3 rows in two
-libraries), whose sums differ in the last bits. So we never ask for fewer."""
+from encoders.linears import MIN_PRODUCT_ROWS
 
 
 class PaddedForward:

@@ -115,4 +115,5 @@ def _unit(vectors: Float32) -> Float32:
     # Squares are added by rows of one fixed length: the same order in any batch.
     norms = np.sqrt(np.add.reduce(np.square(vectors, dtype=np.float64), axis=1, keepdims=True))
     norms[norms == 0.0] = 1.0
-    return (vectors / norms).astype(np.float32)
+    scaled: Float32 = (vectors / norms).astype(np.float32)
+    return scaled

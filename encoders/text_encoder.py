@@ -22,6 +22,7 @@ from encoders import model_files
 from encoders.config import EncoderConfig, TextPooling
 from encoders.errors import EncoderConfigInvalid, ModelNotSafe, ModelNotSupported
 from encoders.interface import Float32, Int64
+from encoders.packed_forward import packed_or_none
 from encoders.padded_forward import PaddedForward
 from encoders.tokens import LEVELS, TokenisedText, weigh_tokens
 
@@ -53,7 +54,7 @@ class TextEncoder:
         torch.set_num_threads(config.threads)
         folder = model_files.locate(config.text_model)
         self.device = _device(config)
-        self.model = _load(folder).to(self.device)
+        self.model = _load(folder, self.device)
         self.tokenizer = _tokenizer(folder, config.max_text_tokens, self.model)
         self.pooling = _pooling(config.text_pooling, folder, self.model)
         self.dimensions = int(self.model.config.hidden_size)
@@ -62,13 +63,13 @@ class TextEncoder:
         self._threads = config.threads
         by_device = _CPU_BUDGET_TOKENS if self.device.type == "cpu" else _GPU_BUDGET_TOKENS
         self._budget_tokens = config.token_budget or by_device
-        self.forward, self.backend = self._choose_forward(config)
+        packed = packed_or_none(self.model, self.device, config.precision)
+        forward = packed or PaddedForward(self.model, self.device, config.precision)
+        self.forward: Forward = forward
+        self.backend = forward.backend
+        logger.info("text model %s on %s: %s", folder.name, self.device, self.backend)
         identity = f"text-1 {config.max_text_tokens} {self.pooling} {config.precision}".encode()
         self.content_id = hashlib.sha256(identity + model_files.content_hash(folder)).hexdigest()
-
-    def _choose_forward(self, config: EncoderConfig) -> tuple[Forward, str]:
-        plain = PaddedForward(self.model, self.device, config.precision)
-        return plain, plain.backend
 
     def use_salience(self, salience: Float32 | None) -> None:
         """Weigh words by [V] salience per token id from now on; None: uniformly."""
@@ -98,7 +99,7 @@ class TextEncoder:
             try:
                 encoding = self.tokenizer.encode(clean)
                 weighed = weigh_tokens(clean, encoding, self._salience, self.pooling)
-            except Exception as error:  # the tokenizer raises bare Exception
+            except Exception as error:  # noqa: BLE001 - the tokenizer raises bare Exception
                 logger.warning("a text of %d characters was not tokenised", len(text))
                 failed[place] = f"not tokenised: {error}"
                 continue
@@ -181,11 +182,11 @@ def _device(config: EncoderConfig) -> torch.device:
     return torch.device(chosen)
 
 
-def _load(folder: Path) -> PreTrainedModel:
+def _load(folder: Path, device: torch.device) -> PreTrainedModel:
     config = model_files.read_json(folder / "config.json")
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: PreTrainedModel = transformers.AutoModel.from_pretrained(
+        model = transformers.AutoModel.from_pretrained(
             folder,
             use_safetensors=True,
             trust_remote_code=False,
@@ -198,7 +199,9 @@ def _load(folder: Path) -> PreTrainedModel:
         raise ModelNotSupported(f"{folder}: {str(error).splitlines()[0]}") from None
     if not hasattr(model.config, "hidden_size") or not hasattr(model.config, "vocab_size"):
         raise ModelNotSupported(f"{folder}: {model.config.model_type} is no text model")
-    return model.eval().requires_grad_(False)
+    loaded: PreTrainedModel = model.requires_grad_(False).to(device)
+    loaded.train(False)
+    return loaded
 
 
 def _tokenizer(folder: Path, max_text_tokens: int, model: PreTrainedModel) -> Tokenizer:

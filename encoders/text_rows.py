@@ -42,6 +42,7 @@ class TextRows:
         return self._row_of.get(key)
 
     def key_at(self, row: int) -> bytes | None:
+        """Return the key of the text in ``row``; None where it is empty."""
         return self._keys[row]
 
     def put(self, row: int, key: bytes, *, known: bool) -> None:

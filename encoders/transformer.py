@@ -147,9 +147,8 @@ class TransformerEncoder:
     def _granularities(self, events: WeightedEvents) -> Float32:
         silent = torch.from_numpy(~events.has_weight).to(self._text.device)
         parts = []
-        for name in GRANULARITIES:
+        for name, projection in zip(GRANULARITIES, self._model.projections, strict=True):
             x = self._pooled(name, events)
-            projection = self._model.projections[name]
             part = x if projection.is_identity else in_blocks(projection, x)
             part = unit_or_zero(part)
             part[silent] = 0.0
