@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import socket
-import struct
 import subprocess
 import time
 import uuid
@@ -26,18 +23,12 @@ import psutil
 from stream_app import child_process
 from stream_app.errors import WaitForBroker
 from stream_app.kafka_jars import kafka_classpath
-
-HOST = "127.0.0.1"
+from stream_app.local_ports import HOST, answers, free_port, is_free
 
 _READY_S = 60.0
 """Up in 2 s on an idle machine; a laptop that compiles something else needs far longer."""
 
 _STOP_S = 20.0
-
-_PORTS = range(20_000, 32_000)
-"""Below Linux's ephemeral range (32,768 and up): a client that keeps reconnecting to a stopped
-broker can be given the broker's own port as its source port, connects to itself, and the broker
-can never bind again."""
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -162,8 +153,12 @@ class KafkaServer:
                 )
             else:
                 self._process = child_process.start_bound(command, output=log)
-        _pid_path(self.directory).write_text(f"{self._process.pid}\n", encoding="ascii")
-        self._wait_until_it_answers(self._process)
+        try:
+            _pid_path(self.directory).write_text(f"{self._process.pid}\n", encoding="ascii")
+            self._wait_until_itanswers(self._process)
+        except BaseException:  # a Ctrl-C while waiting, too: nobody else knows of the process
+            self.stop(grace_s=0)
+            raise
         return self
 
     def stop(self, grace_s: float = _STOP_S) -> None:
@@ -207,11 +202,11 @@ class KafkaServer:
     def _choose_ports(self) -> tuple[int, int]:
         """Return a port for clients and one for the controller."""
         port = self._wanted_port or self._port or _last_port(self.directory)
-        if not port or (not self._wanted_port and not _is_free(port)):
-            port = _free_port()
-        elif not _is_free(port):
+        if not port or (not self._wanted_port and not is_free(port)):
+            port = free_port()
+        elif not is_free(port):
             raise KafkaServerError(f"port {port} of {HOST} is taken by another process")
-        return port, _free_port(but=port)
+        return port, free_port(but=port)
 
     def _write_properties(self, controller_port: int) -> None:
         _properties_path(self.directory).write_text(
@@ -244,12 +239,11 @@ class KafkaServer:
                 f"formatting {self.directory} failed:\n{outcome.stdout}{outcome.stderr}"
             )
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_itanswers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._ready_s
-        while not _answers(self._port):
+        while not answers(self._port):
             exit_code = process.poll()
             if exit_code is not None or time.monotonic() > deadline:
-                self.stop(grace_s=0)
                 what = (
                     f"ended with exit code {exit_code}"
                     if exit_code is not None
@@ -314,36 +308,3 @@ def _last_port(directory: Path) -> int:
     listeners = next((line for line in lines if line.startswith("listeners=")), "")
     _, _, port = listeners.partition(",")[0].rpartition(":")
     return int(port) if port.isdigit() else 0
-
-
-def _free_port(but: int = 0) -> int:
-    for _ in range(1_000):
-        port = random.choice(_PORTS)
-        if port != but and _is_free(port):
-            return port
-    raise KafkaServerError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {HOST}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As Java does: ports of connections in TIME_WAIT count as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _answers(port: int) -> bool:
-    """Ask for the API versions (key 18, version 0), which a broker answers once it serves."""
-    correlation = 7
-    request = struct.pack(">hhih", 18, 0, correlation, -1)  # client id: null
-    try:
-        with socket.create_connection((HOST, port), timeout=1) as connection:
-            connection.settimeout(2)
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            head = connection.recv(8, socket.MSG_WAITALL)
-    except OSError:
-        return False
-    return len(head) == 8 and struct.unpack(">ii", head)[1] == correlation

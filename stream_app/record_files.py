@@ -1,0 +1,85 @@
+"""Items and events in files: JSON Lines, one record of the topic per line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from stream_app.errors import FixData
+
+Record = tuple[bytes, bytes]
+"""Key and value, ready for a topic."""
+
+
+class _EventLine(msgspec.Struct):
+    user_id: str
+
+
+class ItemLine(msgspec.Struct):
+    """What a line of an items file must hold; more is passed on as it is."""
+
+    item_id: str
+    text: str
+
+
+def events(path: Path) -> Iterator[Record]:
+    """Yield the events of a file (``-``: standard input), keyed by user.
+
+    Only ``user_id`` is looked at, since the key needs it: what else is wrong with an event is
+    for the worker to say, on the dead-letter topic.
+
+    Raises:
+        FixData: a line without user_id; the message names file and line.
+    """
+    decode = msgspec.json.Decoder(_EventLine).decode
+    for number, line in _lines(path):
+        try:
+            yield decode(line).user_id.encode(), line
+        except msgspec.MsgspecError as error:
+            raise FixData(f"{path}, line {number}: {error}") from None
+
+
+def items(path: Path) -> Iterator[tuple[ItemLine, bytes]]:
+    """Yield the items of a file (``-``: standard input) and the lines they come from.
+
+    Raises:
+        FixData: a line without item_id or text; the message names file and line.
+    """
+    decode = msgspec.json.Decoder(ItemLine).decode
+    for number, line in _lines(path):
+        try:
+            item = decode(line)
+        except msgspec.MsgspecError as error:
+            raise FixData(f"{path}, line {number}: {error}") from None
+        if not item.item_id:
+            raise FixData(f"{path}, line {number}: item_id must not be empty")
+        yield item, line
+
+
+def line_count(path: Path) -> int | None:
+    """Return how many records a file holds, None where it cannot be read twice."""
+    return None if str(path) == "-" or not path.is_file() else sum(1 for _ in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with _opened(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if stripped := line.strip():
+                yield number, stripped
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with path.open("rb") as lines:
+            yield lines
+    except OSError as error:
+        raise FixData(f"{path} cannot be read: {error.strerror}") from None
