@@ -1,0 +1,39 @@
+"""``model init``: the folder of an interest model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_app.cli.context import Json, write_json
+
+app = typer.Typer(no_args_is_help=True, help="Interest models.")
+
+
+@app.callback()
+def model() -> None:
+    """Interest models."""
+
+
+@app.command(epilog="Example: interest-stream model init --items catalogue.jsonl --out model")
+def init(
+    context: typer.Context,
+    items: Annotated[Path, typer.Option(help="JSON Lines with item_id and text.")],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    as_json: Json = False,
+) -> None:
+    """Make an untrained interest model from a catalogue: its centre and its words' salience."""
+    from stream_app import record_files
+    from stream_app.model_folder import init_from_texts
+
+    settings = context.obj.settings()
+    texts = [item.text for item, _ in record_files.items(items)]
+    if not as_json:
+        print(f"reading {len(texts)} texts")
+    init_from_texts(settings, texts, out)
+    if as_json:
+        write_json({"folder": str(out), "texts": len(texts)})
+    else:
+        print(f"made {out}; use it with INTEREST_INTEREST_MODEL={out}")

@@ -1,0 +1,41 @@
+"""``topics create|check``."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from stream_app.cli.context import Json, write_json
+
+app = typer.Typer(no_args_is_help=True, help="The topics on the broker.")
+
+
+@app.command(epilog="Example: INTEREST_PARTITIONS=16 interest-stream topics create")
+def create(context: typer.Context, as_json: Json = False) -> None:
+    """Create the topics that are missing; those that are there must fit."""
+    from stream_app import topics
+
+    settings = context.obj.settings()
+    created = asyncio.run(topics.create(settings))
+    present = [spec.name for spec in topics.topic_specs(settings) if spec.name not in created]
+    if as_json:
+        write_json({"created": created, "present": present})
+        return
+    for name in created:
+        print(f"created {name}")
+    for name in present:
+        print(f"present {name}")
+
+
+@app.command(epilog="Example: interest-stream topics check --json")
+def check(context: typer.Context, as_json: Json = False) -> None:
+    """Say whether every topic is there and the partition counts agree; exit 2 if not."""
+    from stream_app import topics
+
+    counts = asyncio.run(topics.check(context.obj.settings()))
+    if as_json:
+        write_json(counts)
+        return
+    for name, partitions in counts.items():
+        print(f"{name}: {partitions} partitions")
