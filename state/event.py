@@ -104,7 +104,9 @@ def decode(key: bytes | None, value: bytes | None, timestamp_ms: int, limits: Ev
         raise _classified(value, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent("not-json", str(error)) from None
-    _check_fields(event, limits)
+    _check_meaning(event)
+    if len(value) > min(limits.max_id_chars, limits.max_text_chars):  # else nothing can be longer
+        _check_lengths(event, limits)
     if key is None or key != event.user_id.encode():
         raise InvalidEvent("key-mismatch", "the record key must be the user_id, in UTF-8")
     if event.time_ms == _NO_TIME:
@@ -133,25 +135,29 @@ def _classified(value: bytes, message: str) -> InvalidEvent:
     return InvalidEvent("invalid-field", message)
 
 
-def _check_fields(event: Event, limits: EventLimits) -> None:
+def _check_meaning(event: Event) -> None:
     if not event.event_id or not event.user_id:
         name = "event_id" if not event.event_id else "user_id"
         raise InvalidEvent("invalid-field", f"{name} must not be empty")
     if "\x00" in event.user_id:
         raise InvalidEvent("invalid-field", "user_id must not hold a NUL character")
-    longest = limits.max_id_chars
-    for name in ("event_id", "user_id", "item_id", "session_id"):
-        text = getattr(event, name)
-        if text is not None and len(text) > longest:
-            raise InvalidEvent("too-large", f"{name} has {len(text)} characters of {longest}")
-    if event.text is not None and len(event.text) > limits.max_text_chars:
-        raise InvalidEvent(
-            "too-large", f"text has {len(event.text)} characters of {limits.max_text_chars}"
-        )
     if event.dwell_ms is not None and not 0 <= event.dwell_ms < 2**31:
         raise InvalidEvent("invalid-field", f"dwell_ms is {event.dwell_ms}, must be 0 to 2^31-1")
     if event.type in _TEXT_TYPES:
         if not event.text:
             raise InvalidEvent("invalid-field", f"a {event.type} needs a text")
-    elif event.type is not EventType.FORGET and not event.item_id and not event.text:
+    elif not event.item_id and not event.text and event.type is not EventType.FORGET:
         raise InvalidEvent("invalid-field", f"a {event.type} needs an item_id or a text")
+
+
+def _check_lengths(event: Event, limits: EventLimits) -> None:
+    for name in ("event_id", "user_id", "item_id", "session_id"):
+        text = getattr(event, name)
+        if text is not None and len(text) > limits.max_id_chars:
+            raise InvalidEvent(
+                "too-large", f"{name} has {len(text)} characters of {limits.max_id_chars}"
+            )
+    if event.text is not None and len(event.text) > limits.max_text_chars:
+        raise InvalidEvent(
+            "too-large", f"text has {len(event.text)} characters of {limits.max_text_chars}"
+        )

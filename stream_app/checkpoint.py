@@ -93,7 +93,7 @@ class Checkpoints:
                 partition.dirty = dirty | partition.dirty
                 raise
             partition.must_be_ours()
-            partition.table.write(((row.key, row.value) for row in rows), offset)  # 4
+            partition.table.write(zip(dirty, (row.value for row in rows), strict=True), offset)  # 4
             for taken in batches:  # 5
                 taken.batch.ack()
                 partition.taken.popleft()
@@ -118,6 +118,6 @@ async def _encoded(dirty: dict[bytes, State]) -> list[OutRecord]:
 def _let_forgotten_go(partition: Partition, stored: dict[bytes, State]) -> None:
     """Not even the id of a forgotten user stays in memory once the tombstone is stored."""
     for key, state in stored.items():
-        if isinstance(state, Forgotten) and partition.hot.get(key, state) is None:
-            if key not in partition.dirty:
-                del partition.hot[key]
+        gone = isinstance(state, Forgotten) and partition.hot.get(key, state) is None
+        if gone and key not in partition.dirty:
+            del partition.hot[key]

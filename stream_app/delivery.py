@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import faust
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -192,9 +192,7 @@ class WindowStore(Store[bytes, bytes]):
             cache_bytes = (self.options or {})["block_cache_bytes"]
             table, damage = open_or_rebuild(path, cache_bytes)
             if damage:
-                self.log.error(
-                    "%s was damaged and is rebuilt from the changelog: %s", path, damage
-                )
+                self.log.error("%s was damaged and is rebuilt from the changelog: %s", path, damage)
             self._tables[partition] = table
         return table
 
@@ -260,6 +258,10 @@ class WindowStore(Store[bytes, bytes]):
 
 class WindowTable(faust.Table[bytes, bytes]):
     """The table of windows: Faust restores it, checkpoints write it."""
+
+    def partition(self, partition: int) -> PartitionTable:
+        """Return the database of a partition's windows."""
+        return cast(WindowStore, self.data).partition(partition)
 
     def _new_store(self) -> WindowStore:
         return WindowStore(

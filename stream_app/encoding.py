@@ -19,8 +19,8 @@ from stream_app.encoder_process import (
     request_item_vectors,
     request_texts,
 )
-from stream_app.status import Counts
 from stream_app.row_table import NEW, RowsExhausted, TextRows
+from stream_app.status import Counts
 
 _SLICE_USERS = 256
 """Users gathered before the event loop may run something else: about 1 ms."""
@@ -208,7 +208,8 @@ class WindowEncoder:
     async def _put(self, texts: list[tuple[str, int, str]]) -> None:
         """Put texts into their rows; find the poison if that fails twice."""
         try:
-            report = await self._process.call(request_texts, [(row, text) for _, row, text in texts])
+            rows = [(row, text) for _, row, text in texts]
+            report = await self._process.call(request_texts, rows)
         except EncoderFailed as error:
             if not self._suspicious:
                 self._suspicious = True

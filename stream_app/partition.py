@@ -75,9 +75,7 @@ class Partition:
         excess = len(self.hot) - most
         if excess <= 0:
             return
-        idle = [
-            key for key in self.hot if key not in self.dirty and key not in self.touched
-        ]
+        idle = [key for key in self.hot if key not in self.dirty and key not in self.touched]
         for key in idle[:excess]:
             del self.hot[key]
 

@@ -136,7 +136,12 @@ class Rounds:
                 if vector is None:
                     letters.append(
                         DeadLetter(
-                            key, None, "encoder-failed", failure, self._topic, number,
+                            key,
+                            None,
+                            "encoder-failed",
+                            failure,
+                            self._topic,
+                            number,
                             state.applied_offset,
                         )
                     )
@@ -148,9 +153,7 @@ class Rounds:
                 records.append(OutRecord(key, value, headers))
             self._hand_over(share, records, letters)
 
-    def _hand_over(
-        self, share: Share, records: list[OutRecord], letters: list[DeadLetter]
-    ) -> None:
+    def _hand_over(self, share: Share, records: list[OutRecord], letters: list[DeadLetter]) -> None:
         partition = share.partition
         if partition.revoked:
             return

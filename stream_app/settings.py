@@ -90,7 +90,7 @@ class Settings(BaseModel):
     )
     window_max_bytes: int = Field(65_536, ge=1024, le=900_000, description="Of one window.")
     max_event_bytes: int = Field(65_536, ge=256, le=900_000, description="Of one event record.")
-    max_text_chars: int = Field(4_000, ge=1, description="Of an event's or an item's text.")
+    max_text_chars: int = Field(4_000, ge=256, description="Of an event's or an item's text.")
     max_future_ms: int = Field(
         _DAY_MS, ge=0, description="How far time_ms may lie ahead of the record's timestamp."
     )

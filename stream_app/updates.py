@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Sequence
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal, cast
 
 import fastavro
 import msgspec
@@ -50,9 +50,9 @@ class Update(msgspec.Struct, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
-def _schema() -> tuple[object, bytes]:
+def _schema() -> tuple[dict[str, Any], bytes]:
     text = resources.files("stream_app").joinpath("update.avsc").read_text()
-    schema = fastavro.parse_schema(json.loads(text))
+    schema = cast(dict[str, Any], fastavro.parse_schema(json.loads(text)))
     crc = fingerprint(fastavro.schema.to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO")
     return schema, b"\xc3\x01" + bytes.fromhex(crc)
 
