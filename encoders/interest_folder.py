@@ -13,6 +13,7 @@ import msgspec
 import safetensors
 import torch
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from encoders.config import InterestConfig
 from encoders.context_features import FEATURES
@@ -68,6 +69,13 @@ def load(folder: Path, *, text_dimensions: int, vocabulary: int, text_id: str) -
     _check(folder, config, tensors, text_dimensions, vocabulary)
     digest = hashlib.sha256(config_bytes + b"\0" + tensor_bytes).hexdigest()
     return InterestBundle(config, tensors, digest)
+
+
+def save(folder: Path, config: InterestConfig, tensors: dict[str, torch.Tensor]) -> None:
+    """Write both files; the same model gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TENSORS_FILE).write_bytes(save_tensors(tensors))
+    (folder / CONFIG_FILE).write_bytes(_config_bytes(config))
 
 
 def _config_bytes(config: InterestConfig) -> bytes:

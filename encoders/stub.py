@@ -108,7 +108,8 @@ def _hashed(text: str, dimensions: int) -> Float32:
     data = hashlib.shake_128(text.encode("utf-8", "surrogatepass")).digest(2 * dimensions)
     # The last bit is set, so that no text at all hashes to the zero vector.
     values = (np.frombuffer(data, dtype="<i2") | 1).astype(np.float32)
-    return _unit(values[None])[0]
+    unit: Float32 = _unit(values[None])[0]
+    return unit
 
 
 def _unit(vectors: Float32) -> Float32:

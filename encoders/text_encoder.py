@@ -71,6 +71,12 @@ class TextEncoder:
         identity = f"text-1 {config.max_text_tokens} {self.pooling} {config.precision}".encode()
         self.content_id = hashlib.sha256(identity + model_files.content_hash(folder)).hexdigest()
 
+    def cache_namespace(self) -> bytes:
+        """Return 32 bytes over everything that changes a bit of a text's three vectors."""
+        salience = b"" if self._salience is None else self._salience.tobytes()
+        how = f"{self.content_id} {self.backend} {self.device.type} {torch.__version__}"
+        return hashlib.sha256(how.encode() + salience).digest()
+
     def use_salience(self, salience: Float32 | None) -> None:
         """Weigh words by [V] salience per token id from now on; None: uniformly."""
         self._salience = salience
@@ -84,6 +90,11 @@ class TextEncoder:
         tokens = sum(len(text.ids) for text in tokenised.values())
         return TextVectors(vectors, frozenset(empty), failed, tokens)
 
+    def token_ids(self, text: str) -> list[int]:
+        """Return the token ids of ``text``, special ones included, cut as for encoding."""
+        ids: list[int] = self.tokenizer.encode(_encodable(text)).ids
+        return ids
+
     def _tokenise(
         self, texts: Sequence[str]
     ) -> tuple[dict[int, TokenisedText], set[int], dict[int, str]]:
@@ -91,8 +102,7 @@ class TextEncoder:
         empty: set[int] = set()
         failed: dict[int, str] = {}
         for place, text in enumerate(texts):
-            # Lone surrogates can come out of JSON but not go into the tokenizer.
-            clean = text.encode("utf-8", "replace").decode()
+            clean = _encodable(text)
             if not clean.strip():
                 empty.add(place)
                 continue
@@ -150,6 +160,11 @@ class TextEncoder:
                 vectors[place] = vector
             else:
                 failed[place] = "text model: its vector is not finite"
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates can come out of JSON but not go into a tokenizer."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _pool(hidden: torch.Tensor, texts: Sequence[TokenisedText]) -> torch.Tensor:

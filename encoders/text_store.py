@@ -6,6 +6,7 @@ Legend: R rows of the slab, K events, B bags, T dimensions of the text model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from encoders.config import EncoderConfig
 from encoders.interface import Float32, Int64, TextReport
+from encoders.text_cache import TextCache
 from encoders.text_encoder import TextEncoder
 from encoders.text_rows import TextRows, content_key
 from encoders.tokens import LEVELS
@@ -26,35 +28,69 @@ class TextStore:
 
     def __init__(self, config: EncoderConfig, text_encoder: TextEncoder) -> None:
         self._encoder = text_encoder
-        self._namespace = b"transformer"
+        self._namespace = text_encoder.cache_namespace()
         self.rows = TextRows(config.slab_rows)
         self.vectors = _slab(config.slab_rows, text_encoder)
         """[R, 3, T]"""
+        self._cache: TextCache | None = None
+        if config.cache_dir:
+            self._cache = TextCache(
+                Path(config.cache_dir), config.cache_max_bytes, text_encoder.dimensions
+            )
 
     def put(self, texts: Sequence[tuple[int, str]]) -> TextReport:
         """Fill rows; see ``InterestEncoder.put_texts``."""
         self.rows.check(texts)
-        wanted: dict[bytes, list[int]] = {}
-        text_of: dict[bytes, str] = {}
-        hits_memory = 0
-        for row, text in texts:
-            key = content_key(self._namespace, text)
-            if self._copied(row, key):
-                hits_memory += 1
-                continue
-            self.rows.clear(row)
-            wanted.setdefault(key, []).append(row)
-            text_of[key] = text
-        encoded = self._encoder.encode([text_of[key] for key in wanted])
+        hits_memory, rows_of, text_of = self._not_in_memory(texts)
+        held = self._cache.get(list(rows_of)) if self._cache else {}
+        for key, vectors in held.items():
+            self._fill(rows_of[key], key, vectors, known=True)
+        fresh = [key for key in rows_of if key not in held]
+        encoded = self._encoder.encode([text_of[key] for key in fresh])
         failed = []
-        for place, (key, rows) in enumerate(wanted.items()):
+        computed: dict[bytes, Float32] = {}
+        for place, key in enumerate(fresh):
+            if place in encoded.failed:
+                failed += [(row, encoded.failed[place]) for row in rows_of[key]]
+                continue
+            known = place not in encoded.empty
+            self._fill(rows_of[key], key, encoded.vectors[place], known=known)
+            if known:
+                computed[key] = encoded.vectors[place]
+        if self._cache:
+            self._cache.put(computed)
+        return TextReport(
+            hits_memory=hits_memory,
+            hits_disk=sum(len(rows_of[key]) for key in held),
+            encoded=len(fresh) - len(encoded.failed),
+            tokens=encoded.tokens,
+            failed=failed,
+        )
+
+    def _not_in_memory(
+        self, texts: Sequence[tuple[int, str]]
+    ) -> tuple[int, dict[bytes, list[int]], dict[bytes, str]]:
+        """Hits in memory, and of the others rows and text by key, each text once."""
+        hits = 0
+        last_of = dict(texts)  # a row given twice in one call keeps its last text
+        rows_of: dict[bytes, list[int]] = {}
+        text_of: dict[bytes, str] = {}
+        keys = {row: content_key(self._namespace, text) for row, text in last_of.items()}
+        for row, key in keys.items():
+            if self._copied(row, key):
+                hits += 1
+                continue
+            rows_of.setdefault(key, []).append(row)
+            text_of[key] = last_of[row]
+        for rows in rows_of.values():
             for row in rows:
-                if place in encoded.failed:
-                    failed.append((row, encoded.failed[place]))
-                    continue
-                self.vectors[row] = torch.from_numpy(encoded.vectors[place])
-                self.rows.put(row, key, known=place not in encoded.empty)
-        return TextReport(hits_memory, 0, len(wanted) - len(encoded.failed), encoded.tokens, failed)
+                self.rows.clear(row)
+        return hits, rows_of, text_of
+
+    def _fill(self, rows: list[int], key: bytes, vectors: Float32, *, known: bool) -> None:
+        for row in rows:
+            self.vectors[row] = torch.from_numpy(vectors)
+            self.rows.put(row, key, known=known)
 
     def pool(self, level: int, rows: Int64, starts: Int64, weights: Float32) -> torch.Tensor:
         """Return [B, T] weighted sums of one level's vectors, one bag per start.
@@ -74,17 +110,19 @@ class TextStore:
         return functional.embedding_bag(index, flat, offsets, mode="sum", per_sample_weights=shares)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Give the memory back and close the cache."""
+        if self._cache:
+            self._cache.close()
         self.vectors = torch.zeros(0, LEVELS, self._encoder.dimensions)
 
     def _copied(self, row: int, key: bytes) -> bool:
+        if self.rows.key_at(row) == key:
+            return True
         held = self.rows.row_with(key)
         if held is None:
             return False
-        if held != row and self.rows.key_at(row) != key:
-            known = bool(self.rows.known[held])
-            self.vectors[row] = self.vectors[held]
-            self.rows.put(row, key, known=known)
+        self.vectors[row] = self.vectors[held]
+        self.rows.put(row, key, known=bool(self.rows.known[held]))
         return True
 
 
