@@ -36,6 +36,10 @@ class Texts(Protocol):
         """Return each item's text, ``None`` where the catalogue has none (yet)."""
 
 
+Result = tuple[Float32 | None, Float32 | None, str]
+"""Vector [D], granularities [G, D] and, where there is no vector, why."""
+
+
 class Encoded(NamedTuple):
     """Vectors of a list of windows, in its order."""
 
@@ -43,8 +47,8 @@ class Encoded(NamedTuple):
     granularities: Float32 | None
     failures: dict[int, str]
 
-    def rows(self) -> Iterator[tuple[Float32 | None, Float32 | None, str]]:
-        """Yield vector, granularities and failure of each window."""
+    def rows(self) -> Iterator[Result]:
+        """Yield the result of each window."""
         granularities = repeat(None) if self.granularities is None else self.granularities
         if not self.failures:
             yield from zip(self.vectors, granularities, repeat(""), strict=False)

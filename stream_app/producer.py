@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -71,15 +71,25 @@ class BatchProducer:
         """Return how many partitions the topic has."""
         return len(await self._started().partitions_for(topic))
 
-    async def send(self, topic: str, partition: int, records: Sequence[OutRecord]) -> int:
+    async def send(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[OutRecord],
+        *,
+        allowed: Callable[[], bool] = lambda: True,
+    ) -> int:
         """Deliver the records in order and return the offset of the last one.
 
-        Batches for the same partition are delivered in the order of the calls.
+        Batches for the same partition are delivered in the order of the calls. ``allowed`` is
+        asked when the batch's turn has come.
 
         Raises:
-            DeliveryFailed: not acknowledged within the delivery timeout.
+            DeliveryFailed: not acknowledged within the delivery timeout, or not allowed any more.
         """
         async with self._turns[topic, partition]:
+            if not allowed():
+                raise DeliveryFailed(f"{topic}/{partition}: the lease ran out before the turn came")
             try:
                 return await asyncio.wait_for(
                     self._send(topic, partition, records), self._timeout_s

@@ -8,12 +8,15 @@ several times in between gets one vector, of the latest window.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
+from encoders.interface import Float32
 from state.window import Window
 from stream_app.dead_letters import DeadLetter
-from stream_app.encoding import Encoded, WindowEncoder
+from stream_app.encoding import Encoded, Result, WindowEncoder
 from stream_app.lease import Lease
 from stream_app.partition import Forgotten, Partition, PartitionRevoked, State
 from stream_app.producer import BatchProducer, DeliveryFailed, OutRecord
@@ -46,6 +49,7 @@ class Rounds:
         lease: Lease,
         counts: Counts,
         *,
+        source_topic: str,
         updates_topic: str,
         max_users: int,
         linger_ms: float,
@@ -56,6 +60,7 @@ class Rounds:
         self._producer = producer
         self._lease = lease
         self._counts = counts
+        self._source = source_topic
         self._topic = updates_topic
         self._max_users = max_users
         self._linger_s = linger_ms / 1000
@@ -120,38 +125,58 @@ class Rounds:
             self._slots.release()
 
     async def _publish(self, shares: list[Share], encoded: list[Encoded]) -> None:
-        vectors = (row for part in encoded for row in part.rows())
+        results = (result for part in encoded for result in part.rows())
         for share in shares:
-            records: list[OutRecord] = []
-            letters: list[DeadLetter] = []
-            for count, (key, state) in enumerate(share.states.items()):
-                if count % _SLICE_USERS == _SLICE_USERS - 1:
-                    await asyncio.sleep(0)
-                headers = self._updates.headers(state.applied_offset)
-                if isinstance(state, Forgotten):
-                    records.append(OutRecord(key, None, headers))
-                    continue
-                vector, granularities, failure = next(vectors)
-                number = share.partition.number
+            windows = sum(isinstance(state, Window) for state in share.states.values())
+            own = islice(results, windows)
+            try:
+                # Before the deliveries are queued: waiting each on its own, they would overtake.
+                await self._lease.held(share.partition)
+                records, letters = await self._encoded(share, own)
+            except PartitionRevoked:
+                collections.deque(own, maxlen=0)
+            else:
+                self._hand_over(share, records, letters)
+
+    async def _encoded(
+        self, share: Share, results: Iterator[Result]
+    ) -> tuple[list[OutRecord], list[DeadLetter]]:
+        """Return the updates of a share, and the dead letters of users that cannot be encoded."""
+        records: list[OutRecord] = []
+        letters: list[DeadLetter] = []
+        for count, (key, state) in enumerate(share.states.items(), 1):
+            headers = self._updates.headers(state.applied_offset)
+            if isinstance(state, Forgotten):
+                records.append(OutRecord(key, None, headers))
+            else:
+                vector, granularities, failure = next(results)
                 if vector is None:
-                    letters.append(
-                        DeadLetter(
-                            key,
-                            None,
-                            "encoder-failed",
-                            failure,
-                            self._topic,
-                            number,
-                            state.applied_offset,
-                        )
-                    )
-                    continue
-                value = self._updates.encode(
-                    key.decode(), vector, granularities, state.times_ms[-1] if state else 0,
-                    number, state.applied_offset, len(state),
-                )  # fmt: skip
-                records.append(OutRecord(key, value, headers))
-            self._hand_over(share, records, letters)
+                    letters.append(self._letter(share, key, state, failure))
+                else:
+                    value = self._value(share, key, state, vector, granularities)
+                    records.append(OutRecord(key, value, headers))
+            if count % _SLICE_USERS == 0:
+                await asyncio.sleep(0)
+        return records, letters
+
+    def _value(
+        self, share: Share, key: bytes, window: Window, vector: Float32, each: Float32 | None
+    ) -> bytes:
+        return self._updates.encode(
+            key.decode(),
+            vector,
+            each,
+            window.times_ms[-1],
+            share.partition.number,
+            window.applied_offset,
+            len(window),
+        )
+
+    def _letter(self, share: Share, key: bytes, window: Window, reason: str) -> DeadLetter:
+        number = share.partition.number
+        return DeadLetter(
+            key, None, "encoder-failed", reason, self._source, number, window.applied_offset
+        )
 
     def _hand_over(self, share: Share, records: list[OutRecord], letters: list[DeadLetter]) -> None:
         partition = share.partition
@@ -173,10 +198,9 @@ class Rounds:
         """
         partition = share.partition
         try:
-            await self._lease.held(partition)
-            await self._producer.send(self._topic, partition.number, records)
-        except PartitionRevoked:
-            return
+            await self._producer.send(
+                self._topic, partition.number, records, allowed=self._lease.is_held
+            )
         except DeliveryFailed as error:
             self._counts.delivery_retries += 1
             self._lease.log.warning("Updates not delivered, making them anew: %s", error)

@@ -271,6 +271,7 @@ class Worker:
             self._producer,
             self._lease,
             counts,
+            source_topic=settings.events_topic,
             updates_topic=settings.updates_topic,
             max_users=settings.micro_batch_max_users,
             linger_ms=settings.micro_batch_linger_ms,
