@@ -76,14 +76,16 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dimensions: int = 0
     """D of the vectors; 0: as many as the text model has (untrained it must be so)."""
     weights: dict[str, float] = msgspec.field(default_factory=_default_weights)
-    """Weight of each granularity in the fusion; 0 leaves it out."""
+    """Weight of each granularity in the fusion; 0 leaves it out. The document alone is the default:
+    no untrained mix is better outside the noise (.003), and one is pooled faster than four."""
     fusion: Fusion = "weighted_mean"
     """add: sum of weighted granularities and context; weighted_mean: their mean, and context;
     attention: softmax over granularities of log weight + query . P_i / sqrt(D), and context;
     concat: one projection of all of them and the context. Untrained, all four point the same way.
     """
-    rank_half_life_events: float = 6.6
-    """An event this many places behind the newest counts half; 0: rank does not matter."""
+    rank_half_life_events: float = 3.0
+    """An event this many places behind the newest counts half; 0: rank does not matter. Chosen on
+    MovieLens-1M's validation events: R@10 .0641, against .0626 at 2, .0623 at 4, .0588 at 6.6."""
     time_half_life_ms: int = 0
     """An event this much older than the newest counts half; 0: time does not matter."""
     event_type_weights: dict[str, float] = msgspec.field(default_factory=_default_type_weights)

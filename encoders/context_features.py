@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.interface import Float32, WindowBatch
+from encoders.sessions import session_starts
 from state.event import WINDOW_TYPES
 
 _DAY_MS = 86_400_000
@@ -40,7 +41,8 @@ def context_features(batch: WindowBatch, session_gap_ms: int) -> Float32:
 
     columns = [share(batch.types == code) for code in range(len(WINDOW_TYPES))]
     columns += [np.log1p(counts), *_rhythm(batch, counts)]
-    columns.append(share(_in_session(batch, users, session_gap_ms)))
+    starts = session_starts(batch.times_ms, users, batch.offsets, session_gap_ms)
+    columns.append(share(np.arange(len(users)) >= starts))
     has_dwell = batch.dwell_ms >= 0
     log_dwell = np.where(has_dwell, np.log1p(np.maximum(batch.dwell_ms, 0) / 1_000), 0.0)
     known = np.bincount(users[has_dwell], minlength=len(counts))
@@ -64,17 +66,6 @@ def _rhythm(
     span_s = np.maximum(batch.times_ms[last] - batch.times_ms[first], 0) / 1_000
     gap_s = np.maximum(batch.times_ms[last] - batch.times_ms[before], 0) / 1_000
     return np.log1p(span_s), np.log1p(span_s / np.maximum(counts - 1, 1)), np.log1p(gap_s)
-
-
-def _in_session(
-    batch: WindowBatch, users: npt.NDArray[np.int64], gap_ms: int
-) -> npt.NDArray[np.bool_]:
-    starts = batch.offsets[:-1].copy()
-    breaks = np.flatnonzero(np.diff(batch.times_ms) > gap_ms) + 1
-    breaks = breaks[breaks > batch.offsets[:-1][users[breaks]]]
-    starts[users[breaks]] = breaks
-    inside: npt.NDArray[np.bool_] = np.arange(len(users)) >= starts[users]
-    return inside
 
 
 def _calendar(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from encoders.config import InterestConfig
 from encoders.interface import Float32, Int64, WindowBatch
+from encoders.sessions import session_starts
 from state.event import TYPE_CODES
 
 _MAX_RANK = 4_096
@@ -73,7 +74,10 @@ class EventWeigher:
         window, has_weight = _shares(raw, events)
         session = None
         if with_session:
-            in_session = np.arange(len(raw)) >= events.session_starts(self._session_gap_ms)
+            starts = session_starts(
+                events.times_ms, events.users, events.offsets, self._session_gap_ms
+            )
+            in_session = np.arange(len(raw)) >= starts
             session, _ = _shares(np.where(in_session, raw, 0.0), events)
         return WeightedEvents(
             events.rows, events.users, events.offsets, window, session, has_weight
@@ -114,15 +118,6 @@ class _KnownEvents:
     def ranks(self) -> Int64:
         """[K] places behind the user's newest event."""
         return self.offsets[1:][self.users] - 1 - np.arange(len(self.rows))
-
-    def session_starts(self, gap_ms: int) -> Int64:
-        """[K] index of the first event of the user's current session."""
-        first = self.offsets[:-1]
-        starts = first.copy()
-        breaks = np.flatnonzero(np.diff(self.times_ms) > gap_ms) + 1
-        breaks = breaks[breaks > first[self.users[breaks]]]
-        starts[self.users[breaks]] = breaks  # ascending, so the latest break of a user stays
-        return starts[self.users]
 
 
 def _shares(

@@ -1,6 +1,6 @@
 """Granularities, context and fusion: pooled text vectors to one interest vector per user.
 
-Legend: B users, G granularities, T dimensions of the text model, D of the vectors, F context
+Legend: B users, A active granularities (weight above 0), T dimensions of the text model, D of the vectors, F context
 features. ::
 
     P_i = W_i tanh(U_i x_i + b_i) + V_i x_i + c_i        C = W_c tanh(U_c f + b_c) + V_c f + d_c
@@ -108,7 +108,7 @@ class Context(_Perceptron):
 
 
 class InterestModel(nn.Module):
-    """Differentiable, so that training can hold one; serving calls ``fuse_in_blocks``."""
+    """Differentiable, so that training can hold one; serving goes through ``in_blocks``."""
 
     def __init__(
         self, config: InterestConfig, dimensions: int, tensors: Mapping[str, torch.Tensor]
@@ -117,18 +117,23 @@ class InterestModel(nn.Module):
         self.config = config
         self.dimensions = dimensions
         self.active = tuple(name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0)
-        self.projections = nn.ModuleList(Projection(tensors, name) for name in GRANULARITIES)
+        self._projections = nn.ModuleDict({n: Projection(tensors, n) for n in GRANULARITIES})
         self.context = Context(tensors)
         query, joint = tensors.get("attention.q"), tensors.get("concat.F")
         self.query = None if query is None else nn.Parameter(query.float())
         self.joint = None if joint is None else nn.Parameter(joint.float())
+
+    def projection(self, granularity: str) -> Projection:
+        """Return P_i of a granularity, active or not."""
+        projection: Projection = self._projections[granularity]
+        return projection
 
     @property
     def is_untrained(self) -> bool:
         """Whether the vector is just the weighted sum of the x_i: then no product is needed."""
         learned = {"attention": self.query, "concat": self.joint}.get(self.config.fusion)
         return (
-            all(projection.is_identity for projection in self.projections)
+            all(self.projection(name).is_identity for name in self.active)
             and not self.uses_context
             and (learned is None or (self.config.fusion == "attention" and not learned.any()))
         )
@@ -139,18 +144,15 @@ class InterestModel(nn.Module):
         return self.config.context and not self.context.is_zero
 
     def forward(self, x: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
-        """[G, B, T] pooled and centred text vectors, [B, F] features -> [B, D] unit length."""
-        projected = {
-            name: projection(x[place])
-            for place, (name, projection) in enumerate(
-                zip(GRANULARITIES, self.projections, strict=True)
-            )
-            if name in self.active
-        }
+        """[A, B, T] pooled and centred text vectors of the active granularities, [B, F] features
+        -> [B, D] unit length."""
+        projected = torch.stack(
+            [self.projection(name)(x[place]) for place, name in enumerate(self.active)]
+        )
         context = None
         if features is not None and self.uses_context:
             context = self.context(features)
-        fused = self._fuse(torch.stack([projected[name] for name in self.active]), context)
+        fused = self._fuse(projected, context)
         return unit_or_zero(fused)
 
     def _fuse(self, projected: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:

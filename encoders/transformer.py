@@ -99,7 +99,7 @@ class TransformerEncoder:
                 shares = levels.new_tensor(self._level_shares())
                 vectors = unit_or_zero((levels * shares[:, None]).sum(1))
             else:
-                x = torch.stack([levels[:, _LEVEL_OF[name]] for name in GRANULARITIES])
+                x = torch.stack([levels[:, _LEVEL_OF[name]] for name in self._model.active])
                 vectors = in_blocks(self._model, x)
             vectors[~known.to(vectors.device)] = 0.0
             return _to_numpy(vectors)
@@ -111,7 +111,7 @@ class TransformerEncoder:
     def _fused(self, batch: WindowBatch, events: WeightedEvents) -> torch.Tensor:
         if self._model.is_untrained:
             return unit_or_zero(self._weighted_sum(events))
-        x = torch.stack([self._pooled(name, events) for name in GRANULARITIES])
+        x = torch.stack([self._pooled(name, events) for name in self._model.active])
         features = None
         if self._model.uses_context:
             computed = context_features(batch, self._config.session_gap_ms)
@@ -147,8 +147,8 @@ class TransformerEncoder:
     def _granularities(self, events: WeightedEvents) -> Float32:
         silent = torch.from_numpy(~events.has_weight).to(self._text.device)
         parts = []
-        for name, projection in zip(GRANULARITIES, self._model.projections, strict=True):
-            x = self._pooled(name, events)
+        for name in GRANULARITIES:
+            x, projection = self._pooled(name, events), self._model.projection(name)
             part = x if projection.is_identity else in_blocks(projection, x)
             part = unit_or_zero(part)
             part[silent] = 0.0
