@@ -51,6 +51,7 @@ POISON = (
     bad("not-json", "", b""),
     bad("not-an-object", "", [1, 2, 3]),
     bad("not-an-object", "", b'"view"'),
+    bad("not-an-object", "", b"[" * 900 + b"]" * 900),
     bad("invalid-field", "event_id", act(event_id=None)),
     bad("invalid-field", "type", act(type=None)),
     bad("invalid-field", "item_id", act(item_id=None)),
@@ -58,7 +59,10 @@ POISON = (
     bad("invalid-field", "user_id", act(user_id=7)),
     bad("invalid-field", "time_ms", act(time_ms="yesterday")),
     bad("invalid-field", "dwell_ms", act(dwell_ms=-5)),
+    bad("absurd-time", "time_ms", act(time_ms=10**30)),
     bad("too-large", "2048", act(text="x" * 3000)),
+    bad("too-large", "event_id", act(event_id="x" * 300)),
+    bad("too-large", "text", act(text="x" * 500)),
     bad("key-mismatch", "key", act(), key=b"alice"),
     bad("key-mismatch", "key", act(), key=None),
     bad("unknown-type", "teleport", act(type="teleport")),
@@ -85,7 +89,7 @@ def _good(number: int) -> Message:
 def test_each_kind_is_told_apart_and_harms_nobody(make_stream: StreamMaker) -> None:
     """Reason, source position and bytes as they came; the good events all count."""
     stream = make_stream(
-        partitions=1, max_event_bytes=2048, window_max_bytes=65_536, window_max_events=50
+        partitions=1, max_event_bytes=2048, max_text_chars=400, window_max_events=50
     )
     messages = batch()
     stream.send(messages)

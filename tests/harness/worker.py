@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from tests.harness.deadline import eventually
 
 COMMAND = [sys.executable, "-m", "stream_app", "worker"]
 START_S = 40.0
-_LOG_TAIL_BYTES = 6_000
+_LOG_TAIL_LINES = 60
+_NOISE = re.compile(r"ERROR aiokafka.*(Unable (connect|to update)|NodeNotReady)")
 
 
 class Worker:
@@ -34,7 +36,6 @@ class Worker:
     def start(self) -> Worker:
         """Start the process and return at once; see :meth:`wait_running`."""
         assert not self.alive, f"{self.name} runs already"
-        (self.datadir / "status.json").unlink(missing_ok=True)
         self.ended_by_test = False
         with self.log.open("ab") as log:
             self._process = child_process.start_bound(
@@ -95,6 +96,11 @@ class Worker:
         """Return one counter of its status, 0 where there is none yet."""
         return int(self.status().get("counts", {}).get(name, 0))
 
+    def encoder_pid(self) -> int | None:
+        """Return the process id of its encoder, as its status says."""
+        pid: int | None = self.status().get("encoder_pid")
+        return pid
+
     def children(self) -> list[psutil.Process]:
         """Return the processes it started."""
         return psutil.Process(self.pid).children(recursive=True)
@@ -134,11 +140,16 @@ class Worker:
         """Return the exit code, None while it runs."""
         return None if self._process is None else self._process.poll()
 
+    def said(self, words: str) -> bool:
+        """Tell whether it has written ``words`` since it was first started."""
+        return self.log.exists() and words in self.log.read_text(errors="replace")
+
     def log_tail(self) -> str:
-        """Return the end of its output."""
+        """Return the end of its output, without what aiokafka repeats while a broker is away."""
         if not self.log.exists():
             return "(no output)"
-        return self.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if not _NOISE.search(line)][-_LOG_TAIL_LINES:])
 
     def destroy(self) -> None:
         """Leave nothing running, whatever state it is in."""

@@ -1,0 +1,62 @@
+"""The broker goes away under a running worker and comes back: the worker waits and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream_app.kafka_server import KafkaServer
+from tests.harness.broker import SESSION_TIMEOUT_S
+from tests.harness.client import KafkaClient
+from tests.harness.deadline import eventually
+from tests.harness.load import Load
+from tests.harness.stream import Stream
+
+pytestmark = pytest.mark.faults
+
+LOAD = Load(events=8_000, users=100)
+IN_FLIGHT: dict[str, object] = {"delivery_timeout_s": 5, "checkpoint_interval_ms": 5_000}
+"""Little is stored yet when the broker goes: the worker has something to wait with."""
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[KafkaServer]:
+    """A broker of this test's own: the session's must not be harmed."""
+    with KafkaServer(tmp_path / "own-kafka") as server:
+        yield server
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_broker_restarted_under_load_costs_time_and_nothing_else(
+    how: str, own_broker: KafkaServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = tmp_path / f"restarted-{how}"
+    folder.mkdir()
+    client = KafkaClient(own_broker.bootstrap)
+    stream = Stream(client, folder, SESSION_TIMEOUT_S, **IN_FLIGHT)
+    request.node.streams = [stream]
+    try:
+        _play(stream.create_topics(), own_broker, how)
+    finally:
+        stream.close()
+        client.close()
+
+
+def _play(stream: Stream, broker: KafkaServer, how: str) -> None:
+    messages = LOAD.messages()
+    half = len(messages) // 2
+    stream.publish(LOAD.catalogue())
+    (worker,) = stream.start_workers(1)
+    stream.send(messages[:half])
+    worker.wait_counts("folded", half // 4)
+    getattr(broker, how)()
+    eventually(
+        lambda: worker.alive and worker.said("no heartbeat confirmed"),
+        within_s=30,
+        what=lambda: f"the worker telling that it waits:\n{worker.log_tail()}",
+    )
+    broker.start()
+    stream.send(messages[half:])
+    stream.verify()
