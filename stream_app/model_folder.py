@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stream_app.errors import FixData, FixSettings
+from stream_app.errors import FixSettings
 from stream_app.settings import Settings
 
 
-def init_from_texts(settings: Settings, texts: Sequence[str], folder: Path) -> None:
+def init_from_items(
+    settings: Settings, lines: Iterable[bytes], folder: Path, progress: Callable[[int, int], None]
+) -> None:
     """Write ``folder``: the mean text vector as its centre, word salience from the texts.
 
+    ``lines`` are JSON objects with item_id and text; ``progress`` is told the texts done and all.
+
     Raises:
-        FixData: there is no text.
         FixSettings: the encoder is the stub, or torch and transformers are not installed.
-        EncoderError: the text model cannot be used.
+        EncoderError: the text model cannot be used, or there is no text.
     """
-    if not texts:
-        raise FixData("an interest model needs texts: the items hold none")
     if settings.encoder == "stub":
         raise FixSettings("the stub encoder has no interest model: set encoder to transformer")
     try:
@@ -27,4 +28,4 @@ def init_from_texts(settings: Settings, texts: Sequence[str], folder: Path) -> N
         raise FixSettings(
             f"{error.name} is not installed: install interest-stream[transformer]"
         ) from None
-    init_interest_model(folder, texts, settings.encoder_config())
+    init_interest_model(lines, settings.encoder_config(), folder, progress)

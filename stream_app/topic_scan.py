@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.structs import ConsumerRecord
 
 from stream_app.errors import FixSettings, WaitForBroker
 
@@ -29,15 +29,21 @@ async def open_consumer(
         FixSettings: the topic does not exist.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
+        topic,
+        bootstrap_servers=bootstrap_servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
     )
     try:
-        await consumer.start()
-        present = sorted(await _partitions(consumer, topic))
-        assigned = [TopicPartition(topic, p) for p in present if not partitions or p in partitions]
-        consumer.assign(assigned)
+        await consumer.start()  # without a group: assigned all partitions
+        assigned = [tp for tp in consumer.assignment() if partitions is None or tp[1] in partitions]
+        if partitions is not None:
+            consumer.unsubscribe()
+            consumer.assign(assigned)
         await (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)(*assigned)
         yield consumer
+    except UnknownTopicOrPartitionError:
+        raise FixSettings(f"no topic {topic}; `interest-stream topics create` makes it") from None
     except KafkaError as error:
         raise WaitForBroker(f"Kafka at {bootstrap_servers}: {error}") from error
     finally:
@@ -67,11 +73,3 @@ async def to_the_end(consumer: AIOKafkaConsumer) -> AsyncIterator[ConsumerRecord
         for tp in list(open_ends):
             if await consumer.position(tp) >= open_ends[tp]:
                 del open_ends[tp]
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    """Return the topic's partition numbers; asks the broker, which a fresh client has not yet."""
-    if topic not in await consumer.topics():
-        raise FixSettings(f"no topic {topic}; `interest-stream topics create` makes it")
-    found: set[int] = consumer.partitions_for_topic(topic) or set()
-    return found

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stream_app.cli.context import Json, write_json
+from stream_app.cli.progress import progress_bar
 
 app = typer.Typer(no_args_is_help=True, help="Interest models.")
 
@@ -26,14 +27,13 @@ def init(
 ) -> None:
     """Make an untrained interest model from a catalogue: its centre and its words' salience."""
     from stream_app import record_files
-    from stream_app.model_folder import init_from_texts
+    from stream_app.model_folder import init_from_items
 
     settings = context.obj.settings()
-    texts = [item.text for item, _ in record_files.items(items)]
-    if not as_json:
-        print(f"reading {len(texts)} texts")
-    init_from_texts(settings, texts, out)
+    lines = [line for _, line in record_files.items(items)]
+    with progress_bar("embedding", len(lines), shown=not as_json) as show:
+        init_from_items(settings, lines, out, show)
     if as_json:
-        write_json({"folder": str(out), "texts": len(texts)})
+        write_json({"folder": str(out), "items": len(lines)})
     else:
         print(f"made {out}; use it with INTEREST_INTEREST_MODEL={out}")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stream_app.cli.context import Json, write_json
+from stream_app.cli.progress import progress_bar
 
 items_app = typer.Typer(no_args_is_help=True, help="The catalogue.")
 events_app = typer.Typer(no_args_is_help=True, help="What users do.")
 
 Records = Iterable[tuple[bytes, bytes]]
+
+_SHOW_EVERY = 100
+"""Records between two moves of the bar, which costs more than sending one."""
 
 _FILE_HELP = "JSON Lines; - is standard input."
 
@@ -70,8 +73,10 @@ def _send(
 
     start = time.perf_counter()
     total = None if as_json else record_files.line_count(file)
-    with _progress(topic, total, shown=not as_json) as advance:
-        sent = asyncio.run(_deliver(bootstrap_servers, topic, records, rate, advance))
+    with progress_bar(topic, total, shown=not as_json) as show:
+        sent = asyncio.run(
+            _deliver(bootstrap_servers, topic, records, rate, lambda done: show(done, total))
+        )
     took_s = time.perf_counter() - start
     if as_json:
         write_json({"topic": topic, "acknowledged": sent, "seconds": round(took_s, 3)})
@@ -80,34 +85,17 @@ def _send(
 
 
 async def _deliver(
-    bootstrap_servers: str, topic: str, records: Records, rate: float, advance: Callable[[], None]
+    bootstrap_servers: str, topic: str, records: Records, rate: float, show: Callable[[int], None]
 ) -> int:
     from stream_app.sender import open_sender, paced
     from stream_app.topic_scan import partition_count
 
     await partition_count(bootstrap_servers, topic)  # refuses a topic that does not exist
     async with open_sender(bootstrap_servers) as sender:
+        sent = 0
         async for key, value in paced(records, rate):
             await sender.send(topic, key, value)
-            advance()
+            sent += 1
+            if sent % _SHOW_EVERY == 0:
+                show(sent)
     return sender.acknowledged
-
-
-@contextmanager
-def _progress(what: str, total: int | None, *, shown: bool) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on standard error where somebody looks; yield what advances it."""
-    from rich import progress
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    bar = progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        console=console,
-        disable=not shown or not console.is_terminal,
-    )
-    task = bar.add_task(what, total=total)
-    with bar:
-        yield lambda: bar.advance(task)

@@ -1,0 +1,31 @@
+"""One progress bar for everything that takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(
+    what: str, total: int | None, *, shown: bool
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar on standard error where somebody looks.
+
+    Yields what moves it: a function of how much is done and of how much there is in all.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        console=console,
+        disable=not shown or not console.is_terminal,
+    )
+    task = bar.add_task(what, total=total)
+    with bar:
+        yield lambda done, in_all: bar.update(task, completed=done, total=in_all)
