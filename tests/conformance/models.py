@@ -25,12 +25,16 @@ CORPUS = (
 
 def tiny_bert(folder: Path, seed: int = 0) -> Path:
     """Save a two-layer BERT with a WordPiece tokenizer; return its folder."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    normalise = normalizers.BertNormalizer(lowercase=True)
+    split = pre_tokenizers.BertPreTokenizer()
+    words = {word for text in CORPUS for word, _ in split.pre_tokenize_str(text.lower())}
+    letters = [chr(code) for code in range(33, 127)]
+    # Spelled out, not trained: a trainer breaks ties by chance, and folders would differ.
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(words | set(letters))]
+    entries += [f"##{letter}" for letter in letters]
+    vocabulary = {entry: number for number, entry in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalise, split
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -7,34 +7,9 @@ import numpy as np
 from encoders import WindowBatch
 
 WORDS = [
-    "heat",
-    "toy",
-    "story",
-    "the",
-    "comedy",
-    "of",
-    "winter",
-    "shoes",
-    "running",
-    "lazy",
-    "fox",
-    "dog",
-    "quick",
-    "angeles",
-    "heist",
-    "1995",
-    "children",
-    "boots",
-    "socks",
-    "drama",
-    "again",
-    "cheap",
-    "light",
-    "unbelievably",
-    "🎬",
-    "naïve",
-    "映画",
-    "it's",
+    *("heat", "toy", "story", "the", "comedy", "of", "winter", "shoes", "running", "lazy"),
+    *("fox", "dog", "quick", "angeles", "heist", "1995", "children", "boots", "drama"),
+    *("again", "cheap", "unbelievably", "🎬", "naïve", "映画", "it's"),
 ]
 
 
