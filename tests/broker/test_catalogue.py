@@ -72,7 +72,7 @@ def test_two_workers_publish_every_item_vector_once(stream: Stream) -> None:
     )
     stream.stop_workers()
     records = stream.client.read(topic)
-    found = {str(record.key, "utf-8"): json.loads(record.value or b"") for record in records}
+    found = {(record.key or b"").decode(): json.loads(record.value or b"") for record in records}
     assert len(records) == len(found) == len(texts)
     for item, text in texts.items():
         assert found[item]["item_id"] == item

@@ -22,11 +22,12 @@ def test_a_killed_encoder_is_replaced_under_load(stream: Stream) -> None:
     killed: set[int] = set()
     for restarts, share in ((1, 0.2), (2, 0.6)):
         feeder.wait_for(share)
-        victim = eventually(
-            lambda: worker.encoder_pid() not in (None, *killed) and worker.encoder_pid(),
+        eventually(
+            lambda: worker.encoder_pid() not in (None, *killed),
             within_s=20,
             what=f"an encoder process other than {killed}",
         )
+        victim = worker.encoder_pid() or 0
         psutil.Process(victim).kill()
         killed.add(victim)
         worker.wait_counts("encoder_restarts", restarts)

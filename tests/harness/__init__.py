@@ -5,3 +5,7 @@
 one test's topics and workers together, ``reference`` says in the plainest Python what should come
 out, ``vectors`` asks the stub encoder, and ``checks`` compares.
 """
+
+import pytest
+
+pytest.register_assert_rewrite("tests.harness.checks")  # a failed check shows its values

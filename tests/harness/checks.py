@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import rocksdict
 
 from state import codec
-from state.window import WINDOW_TYPES, Window
+from state.event import WINDOW_TYPES
+from state.window import Window
 from tests.harness.background import CommitSample
 from tests.harness.client import Record
 from tests.harness.reference import FIELDS, Reference, User
@@ -81,21 +82,34 @@ def assert_last_updates(
     last = last_per_key(updates)
     alive = {user for user, record in last.items() if record.value is not None}
     assert alive == set(reference.users)
-    for name, user in reference.users.items():
-        record = last[name]
-        update = decode_update(record)
-        wanted = {
-            "user_id": name,
-            "vector": vectors[name],
-            "time_ms": user.held[-1]["time_ms"],
-            "partition": reference.partition[name],
-            "applied_offset": user.applied_offset,
-            "event_count": len(user.held),
-        }
-        assert {key: update[key] for key in wanted} == wanted
-        assert record.partition == reference.partition[name]
-        assert record.headers["applied_offset"] == b"%d" % user.applied_offset
-        assert record.headers["model_id"].decode() == update["model_id"]
+    wrong = {
+        name: (wanted, found)
+        for name, user in reference.users.items()
+        if (wanted := _wanted_update(reference, name, user, vectors[name]))
+        != (found := _found_update(last[name]))
+    }
+    assert not wrong, f"{len(wrong)} last updates differ, as wanted and found: {wrong}"
+
+
+def _wanted_update(reference: Reference, name: str, user: User, vector: list[float]) -> Plain:
+    return {
+        "user_id": name,
+        "vector": vector,
+        "time_ms": user.held[-1]["time_ms"],
+        "partition": reference.partition[name],
+        "applied_offset": user.applied_offset,
+        "event_count": len(user.held),
+    }
+
+
+def _found_update(record: Record) -> Plain:
+    """Return the same fields of an update, whose headers and place must agree with it."""
+    update = decode_update(record)
+    assert record.partition == update["partition"]
+    assert record.headers["applied_offset"] == b"%d" % update["applied_offset"]
+    assert record.headers["model_id"].decode() == update["model_id"]
+    names = ("user_id", "vector", "time_ms", "partition", "applied_offset", "event_count")
+    return {name: update[name] for name in names}
 
 
 def assert_published_in_order(updates: Iterable[Record]) -> None:
@@ -118,7 +132,8 @@ def decode_update(record: Record) -> Plain:
 
 def as_float32(numbers: Iterable[float]) -> list[float]:
     """Return each number rounded to float32: a JSON text names a float32 in its own way."""
-    return np.asarray(list(numbers), np.float32).tolist()
+    rounded: list[float] = np.asarray(list(numbers), np.float32).tolist()
+    return rounded
 
 
 def assert_same_windows(reference: Reference, found: Mapping[str, Plain], where: str) -> None:
@@ -192,9 +207,10 @@ def _windows_of(path: Path) -> dict[str, Plain]:
         str(path), options=options, access_type=rocksdict.AccessType.read_only()
     )
     try:
+        rows = cast(Iterable[tuple[bytes, bytes]], database.items())  # raw mode: bytes only
         return {
             key.decode(): plain_window(codec.decode(value))
-            for key, value in database.items()
+            for key, value in rows
             if not key.startswith(b"\x00")
         }
     finally:
