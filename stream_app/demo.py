@@ -181,8 +181,11 @@ class _Demo:
         return status.get("state") == "running" and assigned == self._settings.partitions
 
     def _knows_items(self) -> bool:
-        counts = read_status(self._settings).get("counts", {})
-        return int(counts.get("item_vectors_published", 0)) >= len(self._catalogue)
+        return self._counts().get("item_vectors_published", 0) >= len(self._catalogue)
+
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = read_status(self._settings).get("counts", {})
+        return counts
 
     async def _until(
         self, worker: Child, true: Callable[[], bool], what: str, within_s: float
@@ -197,12 +200,13 @@ class _Demo:
     async def _play_events(self, worker: Child, updates: AIOKafkaConsumer) -> float:
         """Play the ratings, read the updates beside it; return the seconds until the last one."""
         rate = Rate()
+        encoded_before = self._counts().get("texts_encoded", 0)
 
         def moment() -> Figures:
             status = read_status(self._settings)
-            done = int(status.get("counts", {}).get("records", 0))
-            total = len(self._played)
-            return figures(self._acknowledged, total, rate.of(done), status, self._observer)
+            pace = rate.of(int(status["counts"]["records"]))
+            sent, total = self._acknowledged, len(self._played)
+            return figures(sent, total, pace, status, encoded_before, self._observer)
 
         start = time.perf_counter()
         reading = asyncio.create_task(self._read(updates))
@@ -260,16 +264,14 @@ class _Demo:
 
     def _checks(self) -> list[demo_report.Check]:
         users = len({rating.user_id for rating in self._played})
-        counts = read_status(self._settings).get("counts", {})
-        return demo_report.checks(self._acknowledged, users, counts, self._observer)
+        return demo_report.checks(self._acknowledged, users, self._counts(), self._observer)
 
     async def _report(self, took_s: float) -> int:
         console, observer = self._console, self._observer
-        status = read_status(self._settings)
-        space = await read_item_space(self._settings, status["model_id"])
+        space = await read_item_space(self._settings, read_status(self._settings)["model_id"])
         console.print()
         demo_report.show_users(console, self._played, observer, space)
-        demo_report.show_totals(console, self._acknowledged, took_s, status, observer)
+        demo_report.show_totals(console, self._acknowledged, took_s, self._counts(), observer)
         console.print()
         found = self._checks()
         demo_report.show_checks(console, found)

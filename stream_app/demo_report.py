@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -72,11 +71,10 @@ def show_users(
 
 
 def show_totals(
-    console: Console, sent: int, took_s: float, status: Mapping[str, Any], observer: Observer
+    console: Console, sent: int, took_s: float, counts: Mapping[str, int], observer: Observer
 ) -> None:
     """Print the totals."""
-    counts = status.get("counts", {})
-    rows = {
+    rows: dict[str, int | str] = {
         "events sent": sent,
         "folded": counts.get("folded", 0),
         "duplicates": counts.get("duplicate", 0),
@@ -89,7 +87,6 @@ def show_totals(
         "events/s": round(sent / took_s) if took_s else 0,
         "event to update p50": milliseconds(observer.latency_ms(0.5)),
         "event to update p99": milliseconds(observer.latency_ms(0.99)),
-        "text-cache hits": cache_hits(counts),
     }
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
@@ -109,8 +106,11 @@ def milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} ms"
 
 
-def cache_hits(counts: Mapping[str, int]) -> str:
-    """Return the share of texts whose vectors were at hand."""
-    hits = counts.get("text_hits_memory", 0) + counts.get("text_hits_disk", 0)
-    asked = hits + counts.get("texts_encoded", 0)
-    return f"{hits / asked:.1%}" if asked else "-"
+def cache_hits(counts: Mapping[str, int], encoded_before: int) -> str:
+    """Return the share of events whose text's vector was at hand when they came.
+
+    ``encoded_before``: texts the worker had encoded before the first event, the catalogue's.
+    """
+    events = counts.get("records", 0)
+    encoded = counts.get("texts_encoded", 0) - encoded_before
+    return f"{max(0.0, 1 - encoded / events):.1%}" if events else "-"

@@ -36,7 +36,12 @@ class Figures:
 
 
 def figures(
-    sent: int, total: int, rate: float, status: Mapping[str, Any], observer: Observer
+    sent: int,
+    total: int,
+    rate: float,
+    status: Mapping[str, Any],
+    encoded_before: int,
+    observer: Observer,
 ) -> Figures:
     """Return what is worth seeing now; latencies are of the last moments."""
     return Figures(
@@ -45,7 +50,7 @@ def figures(
         rate,
         observer.users_seen(),
         int(status.get("backlog", 0)),
-        cache_hits(status.get("counts", {})),
+        cache_hits(status.get("counts", {}), encoded_before),
         milliseconds(observer.latency_ms(0.5, recent=True)),
         milliseconds(observer.latency_ms(0.99, recent=True)),
     )

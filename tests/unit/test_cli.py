@@ -1,0 +1,122 @@
+"""The command line where no broker is needed: help, settings, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stream_app.cli.commands import app
+from stream_app.errors import FixData, FixSettings
+from stream_app.settings import Settings
+
+COMMANDS = [
+    [], ["worker"], ["settings"], ["demo"], ["topics", "create"], ["topics", "check"],
+    ["items", "publish"], ["events", "play"], ["kafka", "start"], ["kafka", "stop"],
+    ["inspect", "user"], ["tail", "updates"], ["model", "init"],
+]  # fmt: skip
+
+
+def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("INTEREST_")}
+    return subprocess.run(
+        [sys.executable, "-m", "stream_app", *arguments],
+        cwd=cwd, env=inherited | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_an_example(command: list[str]) -> None:
+    outcome = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert outcome.exit_code == 0
+    if command:
+        assert "Example" in outcome.output
+        assert f"interest-stream {' '.join(command)}" in outcome.output
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys, stream_app.cli.commands\n"
+        "heavy = ('torch', 'transformers', 'faust', 'numpy', 'aiokafka')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_settings_as_json_hold_every_setting_and_say_what_changed(tmp_path: Path) -> None:
+    outcome = run("settings", "--json", cwd=tmp_path, INTEREST_PARTITIONS="4")
+    rows = {row["name"]: row for row in json.loads(outcome.stdout)}
+    assert set(rows) == set(Settings.model_fields)
+    assert rows["partitions"]["value"] == 4
+    assert rows["partitions"]["default"] == 8
+    assert rows["partitions"]["variable"] == "INTEREST_PARTITIONS"
+    assert all(row["meaning"] for row in rows.values() if row["name"] != "log_level")
+
+
+def test_settings_come_from_the_named_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("partitions = 3\n")
+    outcome = run("--config", "mine.toml", "settings", "--json", cwd=tmp_path)
+    rows = {row["name"]: row["value"] for row in json.loads(outcome.stdout)}
+    assert rows["partitions"] == 3
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    outcome = run("topics", "check", cwd=tmp_path, INTEREST_PARTITIONS="many")
+    assert outcome.returncode == FixSettings.exit_code
+    assert outcome.stdout == ""
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("error: setting partitions (INTEREST_PARTITIONS) is 'many'")
+
+
+def test_no_broker_is_one_line_and_exit_code_4(tmp_path: Path) -> None:
+    outcome = run("topics", "check", cwd=tmp_path, INTEREST_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert outcome.returncode == 4
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("error: Kafka at 127.0.0.1:1 does not answer")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"item_id": "a", "text": "t"}\n\nnonsense\n', "line 3"),
+        ('{"item_id": "a"}\n', "missing required field `text`"),
+        ('{"item_id": "", "text": "t"}\n', "item_id must not be empty"),
+    ],
+)
+def test_a_bad_items_file_names_the_line(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "items.jsonl").write_text(content)
+    outcome = run("model", "init", "--items", "items.jsonl", "--out", "m", cwd=tmp_path)
+    assert outcome.returncode == FixData.exit_code
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("error: items.jsonl, line ")
+    assert complaint in line
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    outcome = run("model", "init", "--items", "none.jsonl", "--out", "m", cwd=tmp_path)
+    assert outcome.returncode == FixData.exit_code
+    assert "none.jsonl cannot be read" in outcome.stderr
+
+
+def test_the_stub_has_no_model_to_make(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"item_id": "a", "text": "t"}\n')
+    outcome = run(
+        "model", "init", "--items", "items.jsonl", "--out", "m",
+        cwd=tmp_path, INTEREST_ENCODER="stub",
+    )  # fmt: skip
+    assert outcome.returncode == FixSettings.exit_code
+    assert "stub" in outcome.stderr
+
+
+def test_stopping_a_kafka_that_is_not_there_says_so(tmp_path: Path) -> None:
+    outcome = run("kafka", "stop", cwd=tmp_path)
+    assert outcome.returncode == 0
+    assert "no Kafka runs" in outcome.stdout
