@@ -106,7 +106,7 @@ class PartitionTable:
             rows.append((key, record.value))
             if record.value is None:
                 self._remember_forgotten(key, record.applied_offset)
-        self.write(rows, last_offset)
+        self.write(rows, max(last_offset, self.changelog_offset() or 0))
         return refused
 
     def _newer_than(self, key: bytes, held: bytes | None) -> int:

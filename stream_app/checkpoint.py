@@ -85,15 +85,18 @@ class Checkpoints:
             tick = partition.tick  # 1
             batches = list(partition.taken)
             dirty, partition.dirty = partition.dirty, {}
+            partition.storing = dirty
             try:
                 rows = await _encoded(dirty)
                 offset = await self._changelog.append(partition, rows)  # 2
                 await partition.delivered(tick)  # 3
             except BaseException:
                 partition.dirty = dirty | partition.dirty
+                partition.storing = {}
                 raise
             partition.must_be_ours()
             partition.table.write(zip(dirty, (row.value for row in rows), strict=True), offset)  # 4
+            partition.storing = {}
             for taken in batches:  # 5
                 taken.batch.ack()
                 partition.taken.popleft()

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import faust
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -28,9 +28,19 @@ from state.table import ChangelogRecord, PartitionTable, open_or_rebuild
 APPLIED_OFFSET_HEADER = "applied_offset"
 
 _COMMIT_RETRY_S = 0.5
+_REBALANCING_POLL_S = 0.05
 _SMALL_FETCH_RECORDS = 256
 """After a smaller fetch the next one waits the linger: one-record fetches would cost half a core
 at 1,000 events/s."""
+
+
+class RecordBatch(NamedTuple):
+    """One fetch of one partition, on its way from the consumer to the agent."""
+
+    sequence: int
+    """Counted per partition from its assignment on: what gets lost inside Faust is noticed."""
+    records: list[Any]
+    """aiokafka's records, oldest first."""
 
 
 class PassThrough(faust.Schema[Any, Any]):
@@ -110,13 +120,25 @@ class BatchConsumer(driver.Consumer):
         """``time.monotonic()`` of the last heartbeat that the coordinator confirmed."""
         return self._thread.lease_renewed_at  # type: ignore[attr-defined,no-any-return]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sequences: defaultdict[TP, int] = defaultdict(int)
+        self._sequences_since = -1
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield (partition, message) as Faust expects, one message per fetched partition."""
         if self._last_fetch_records < _SMALL_FETCH_RECORDS:
             await asyncio.sleep(self.linger_s)
-        records, active = await self._wait_next_records(timeout)
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+        wanted = self._wanted()
+        if not wanted:
+            await asyncio.sleep(_REBALANCING_POLL_S)
+            return
+        rebalancing = self.app.rebalancing
+        records = await self._getmany(wanted, _REBALANCING_POLL_S if rebalancing else timeout)
         generation = self.app.consumer_generation_id
-        if records is None or self.should_stop:
+        if self.should_stop:
             return
         if not self.flow_active:
             await self.perform_seek()
@@ -125,17 +147,33 @@ class BatchConsumer(driver.Consumer):
         for tp, batch in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 break
-            if active is not None and tp not in active and tp not in self._buffered_partitions:
-                continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if tp.topic == self.source_topic:
+                if self.app.rebalancing:
+                    break  # a rebalance ends by seeking back to the committed offsets
                 yield tp, self._batch_message(tp, batch, generation)
             else:
                 for record in batch:
                     yield tp, self._to_message(tp, record)
 
-    def _batch_message(self, tp: TP, batch: list[Any], generation: int) -> ConsumerMessage:
-        last = batch[-1]
+    def _wanted(self) -> set[TP]:
+        """Return the partitions to fetch from now.
+
+        Of the source topic none before a rebalance is over: at its end Faust empties the agents'
+        queues once more, and what it fetched a moment earlier would be gone.
+        """
+        active = self._get_active_partitions()
+        if not self.app.rebalancing:
+            return set(active)
+        return {tp for tp in active if tp.topic != self.source_topic}
+
+    def _batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
+        if self._sequences_since != self.app.rebalancing_count:
+            self._sequences_since = self.app.rebalancing_count
+            self._sequences.clear()
+        last = records[-1]
+        batch = RecordBatch(self._sequences[tp], records)
+        self._sequences[tp] += 1
         return ConsumerMessage(
             last.topic,
             last.partition,
@@ -144,7 +182,7 @@ class BatchConsumer(driver.Consumer):
             last.timestamp_type,
             [],
             None,
-            batch,  # type: ignore[arg-type]  # a list where stock Faust has bytes
+            batch,  # type: ignore[arg-type]  # where stock Faust has bytes
             None,
             0,
             0,
@@ -263,6 +301,15 @@ class WindowTable(faust.Table[bytes, bytes]):
         """Return the database of a partition's windows."""
         return cast(WindowStore, self.data).partition(partition)
 
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Apply what recovery still has in its buffers, then go on as Faust does.
+
+        A standby that takes over may have counted a changelog record as read that lies in a
+        buffer; finding nothing left to recover, Faust does not flush it.
+        """
+        self.app.tables.recovery.flush_buffers()  # type: ignore[attr-defined]
+        await super().on_recovery_completed(active_tps, standby_tps)
+
     def _new_store(self) -> WindowStore:
         return WindowStore(
             "windows://",
@@ -291,6 +338,18 @@ class BatchApp(faust.App):
     """A Faust app that lets its owner begin before it and end after it."""
 
     owner: AppOwner
+
+    def FlowControlQueue(  # noqa: N802  # Faust's name
+        self, maxsize: int | None = None, *, clear_on_resume: bool = False
+    ) -> Any:
+        """Return a queue that is never emptied behind our back.
+
+        Faust empties its queues whenever flow resumes, twice in one rebalance, and what was
+        fetched in between is gone though the consumer has moved on: events for the agent, and
+        changelog records for a standby, whose windows then lack them for ever. The agent tells
+        what is left from before a rebalance by its generation; a table takes records twice.
+        """
+        return super().FlowControlQueue(maxsize, clear_on_resume=False)
 
     async def on_first_start(self) -> None:
         """Let the owner get ready, then start as Faust does."""

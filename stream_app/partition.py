@@ -47,10 +47,14 @@ class Partition:
         self.hot: dict[bytes, Window | None] = {}
         """Windows in memory, ``None`` where the table is known to have none."""
         self.dirty: dict[bytes, State] = {}
+        self.storing: dict[bytes, State] = {}
+        """What was dirty when the checkpoint under way began."""
         self.touched: dict[bytes, State] = {}
         self.taken: deque[Taken] = deque()
         self.deliveries: set[asyncio.Task[None]] = set()
         self.checkpointing = asyncio.Lock()
+        self.next_sequence = 0
+        """Of the next RecordBatch that delivery hands over, if none got lost on the way."""
         self.last_offset = -1
         """Of the last source record folded."""
         self.tick = 0
@@ -70,12 +74,13 @@ class Partition:
     def cool(self, most: int) -> None:
         """Let the longest-held windows go from memory until ``most`` are left.
 
-        Windows that still want storing or publishing stay.
+        Windows that still want storing or publishing stay: the table has older ones.
         """
         excess = len(self.hot) - most
         if excess <= 0:
             return
-        idle = [key for key in self.hot if key not in self.dirty and key not in self.touched]
+        busy = self.dirty.keys() | self.storing.keys() | self.touched.keys()
+        idle = [key for key in self.hot if key not in busy]
         for key in idle[:excess]:
             del self.hot[key]
 
@@ -100,6 +105,7 @@ class Partition:
         self.revoked = True
         self.hot.clear()
         self.dirty.clear()
+        self.storing.clear()
         self.touched.clear()
         self.taken.clear()
         self._wake()

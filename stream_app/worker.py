@@ -19,7 +19,13 @@ from stream_app.changelog import Changelog
 from stream_app.checkpoint import Checkpoints
 from stream_app.datadir import Datadir
 from stream_app.dead_letters import DeadLetter
-from stream_app.delivery import BatchApp, PassThrough, WindowTable, install_transport
+from stream_app.delivery import (
+    BatchApp,
+    PassThrough,
+    RecordBatch,
+    WindowTable,
+    install_transport,
+)
 from stream_app.encoder_process import EncoderProcess
 from stream_app.encoding import WindowEncoder
 from stream_app.errors import InterestStreamError, ReportBug, RestartWorker, WaitForBroker
@@ -126,11 +132,19 @@ class Worker:
         message = event.message
         if self._stopping or self.failure is not None:
             return  # never acknowledged, so delivered again to whoever comes next
+        if self.app.rebalancing or message.generation_id != self.app.consumer_generation_id:
+            return  # a rebalance ends by seeking back to the committed offsets
+        batch: RecordBatch = message.value
         partition = self._partitions.get(message.partition)
-        if partition is None or message.generation_id != self.app.consumer_generation_id:
-            return
+        if partition is None or batch.sequence != partition.next_sequence:
+            raise RestartWorker(
+                f"a fetch of partition {message.partition} got lost inside Faust: expected batch "
+                f"{partition.next_sequence if partition else 'none'}, got {batch.sequence}; "
+                "a restart resumes from the last commit"
+            )
+        partition.next_sequence += 1
         await self._room(partition)
-        letters = await self._intake.take(partition, message.value)
+        letters = await self._intake.take(partition, batch.records)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
         if letters:
