@@ -146,6 +146,8 @@ def main() -> None:
     results.took_s = time.monotonic() - began
     print(report.table(results))
     print(json.dumps(report.figures(results)))
+    # Whoever does another job cannot be compared: the figures are shown, and the run fails.
+    sys.exit(1 if report.disagreements(results) else 0)
 
 
 if __name__ == "__main__":

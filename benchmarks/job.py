@@ -17,15 +17,13 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.workload import item_number
+from encoders.config import InterestConfig
 from encoders.interface import GRANULARITIES
 from state.event import Event, EventLimits, decode
 from state.window import Window, WindowPolicy, fold
 from stream_app.updates import UpdateEncoder
 
 Vectors = npt.NDArray[np.float32]
-
-DECAY_HALF_LIFE_EVENTS = 6.6
-"""``rank_half_life_events`` of the untrained interest model: see encoders.config."""
 
 _WINDOW_EVENTS = 50
 
@@ -75,9 +73,7 @@ class Job:
         self._policy = WindowPolicy()
         self._items: Vectors = np.load(run.vectors)
         self._table = torch.from_numpy(self._items)
-        self._weights = (0.5 ** (np.arange(_WINDOW_EVENTS) / DECAY_HALF_LIFE_EVENTS))[::-1].astype(
-            np.float32
-        )
+        self._weights = _decay(InterestConfig())
         self._updates = UpdateEncoder(
             "avro", run.model_id, run.events_topic, GRANULARITIES, run.granularity_weights
         )
@@ -129,3 +125,24 @@ class Job:
             window.applied_offset,
             len(window),
         )
+
+
+def _decay(config: InterestConfig) -> Vectors:
+    """Return the weights of a full window, oldest first, as the untrained interest model has them.
+
+    Read from the model's own defaults: a copy of the half-life here went stale once, and peers
+    and reference then computed another vector than ours.
+
+    Raises:
+        ValueError: the defaults weigh by more than rank, which the peers do not know how to do.
+    """
+    plain = (
+        config.time_half_life_ms == 0
+        and config.rank_half_life_events > 0
+        and set(config.event_type_weights.values()) == {1.0}
+        and config.shares() == (0.0, 0.0, 0.0, 1.0)
+    )
+    if not plain:
+        raise ValueError(f"the peers pool by rank alone; the default is now {config}")
+    ranks = np.arange(_WINDOW_EVENTS)[::-1]
+    return (0.5 ** (ranks / config.rank_half_life_events)).astype(np.float32)

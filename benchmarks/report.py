@@ -129,6 +129,15 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def disagreements(results: Results) -> list[str]:
+    """Return the contestants that did not do the same job, each with how far off it was."""
+    return [
+        f"{name}: {found.wrong} of {found.checked} wrong, by up to {found.largest_difference:.1e}"
+        for name, found in results.agreements.items()
+        if found.wrong
+    ]
+
+
 def _remarks(results: Results) -> str:
     wrong = sum(found.wrong for found in results.agreements.values())
     checked = sum(found.checked for found in results.agreements.values())
@@ -138,6 +147,7 @@ def _remarks(results: Results) -> str:
         "Clock: first update stamped by the broker, to the last offset committed. Stock Faust",
         "runs on the first tenth of the events (doing nothing: a quarter); the rate is compared.",
     ]
+    lines += [f"NOT COMPARABLE, another job: {line}" for line in disagreements(results)]
     encoded = _own_counters(results).get("texts_encoded", 0)
     if encoded:
         lines.append(f"NOT WARM: our worker encoded {encoded} texts while the clock ran.")
