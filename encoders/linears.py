@@ -137,16 +137,21 @@ def _refusal(weight: torch.Tensor, bias: torch.Tensor) -> str | None:
 
 
 def _speed_ratio() -> float:
-    """oneDNN's speed over torch's: best of rounds taken in turn, so that both meet one load."""
+    """oneDNN's speed over torch's, in processor time of one thread: other load does not count."""
     weight, bias = torch.ones(_SPEED_SHAPE), torch.zeros(_SPEED_SHAPE[0])
     x = torch.ones(_PROBE_ROWS[-1], _SPEED_SHAPE[1])
     linears: tuple[Linear, Linear] = PublicLinear(weight, bias), OneDnnLinear(weight, bias)
-    rounds_s = [[_once_s(linear, x) for linear in linears] for _ in range(_SPEED_ROUNDS)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rounds_s = [[_once_s(linear, x) for linear in linears] for _ in range(_SPEED_ROUNDS)]
+    finally:
+        torch.set_num_threads(threads)
     public_s, onednn_s = (min(times) for times in zip(*rounds_s, strict=True))
-    return public_s / onednn_s
+    return float(public_s / onednn_s)
 
 
 def _once_s(linear: Linear, x: torch.Tensor) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     linear(x)
-    return time.perf_counter() - started
+    return time.thread_time() - started
