@@ -122,16 +122,16 @@ def decode(key: bytes | None, value: bytes | None, timestamp_ms: int, limits: Ev
 
 def _classified(value: bytes, message: str) -> InvalidEvent:
     """Name what msgspec found: its message holds the field and the two types."""
+    try:  # msgspec stops at the first wrong field, so what follows it may still not be JSON
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return InvalidEvent("not-json", str(error))
     if message.startswith("Expected `object`") and " - at " not in message:
         return InvalidEvent("not-an-object", message)
     unknown = _WRONG_VALUE.match(message)
     if unknown:
         allowed = ", ".join(kind.value for kind in EventType)
         return InvalidEvent("unknown-type", f"type is {unknown['value']}; allowed: {allowed}")
-    try:  # msgspec stops at the first wrong field, so what follows it may still not be JSON
-        msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return InvalidEvent("not-json", str(error))
     return InvalidEvent("invalid-field", message)
 
 

@@ -1,0 +1,83 @@
+"""The windows' database: what a restore may overwrite, what a damaged one becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from state import codec
+from state.table import ChangelogRecord, PartitionTable, open_or_rebuild
+from state.window import Window
+
+CACHE_BYTES = 1 << 20
+
+
+def stored(applied_offset: int) -> bytes:
+    return codec.encode(Window(applied_offset=applied_offset))
+
+
+def record(key: bytes, applied_offset: int) -> ChangelogRecord:
+    return ChangelogRecord(key, stored(applied_offset), applied_offset)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[PartitionTable]:
+    table, damage = open_or_rebuild(tmp_path / "windows-0", CACHE_BYTES)
+    assert damage is None
+    yield table
+    table.close()
+
+
+def test_rows_and_the_changelog_offset_survive_a_close(tmp_path: Path) -> None:
+    table = PartitionTable(tmp_path / "t", CACHE_BYTES)
+    assert table.changelog_offset() is None
+    table.write([(b"a", b"1"), (b"b", b"2")], 41)
+    table.write([(b"a", None)], 42)
+    table.close()
+    again = PartitionTable(tmp_path / "t", CACHE_BYTES)
+    assert dict(again.items()) == {b"b": b"2"}
+    assert again.get_many([b"a", b"b", b"c"]) == [None, b"2", None]
+    assert again.changelog_offset() == 42
+    again.close()
+
+
+def test_a_restore_never_puts_an_older_window_over_a_newer_one(table: PartitionTable) -> None:
+    table.write([(b"a", stored(5))], 1)
+    assert table.restore([record(b"a", 4), record(b"b", 7), record(b"b", 6)], 9) == 2
+    assert dict(table.items()) == {b"a": stored(5), b"b": stored(7)}
+    assert table.changelog_offset() == 9
+
+
+def test_a_stale_window_does_not_bring_a_forgotten_user_back(table: PartitionTable) -> None:
+    table.restore([record(b"a", 1), ChangelogRecord(b"a", None, 8)], 2)
+    assert table.restore([record(b"a", 7)], 3) == 1
+    assert dict(table.items()) == {}
+    assert table.restore([record(b"a", 9)], 4) == 0
+    assert dict(table.items()) == {b"a": stored(9)}
+
+
+def test_a_late_restore_does_not_move_the_changelog_offset_back(table: PartitionTable) -> None:
+    table.write([(b"a", stored(5))], 10)
+    table.restore([record(b"a", 3)], 7)
+    assert table.changelog_offset() == 10
+
+
+def test_a_damaged_table_is_rebuilt_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    table = PartitionTable(path, CACHE_BYTES)
+    table.write([(b"a", b"1")], 1)
+    table.close()
+    for manifest in path.glob("MANIFEST*"):
+        manifest.write_bytes(b"junk")
+    table, damage = open_or_rebuild(path, CACHE_BYTES)
+    assert damage is not None and "Corruption" in damage
+    assert table.changelog_offset() is None
+    table.close()
+
+
+def test_a_table_in_use_is_an_error_not_damage(table: PartitionTable) -> None:
+    with pytest.raises(Exception, match="lock"):
+        open_or_rebuild(table.path, CACHE_BYTES)
+    assert table.path.exists()

@@ -1,0 +1,108 @@
+"""Updates: both formats say the same, and a reader in another language can read them."""
+
+from __future__ import annotations
+
+import io
+import json
+from importlib import resources
+
+import fastavro
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoders.interface import GRANULARITIES
+from stream_app import updates
+from stream_app.errors import FixData
+from stream_app.updates import UpdateEncoder, UpdateFormat
+
+WEIGHTS = (0.0, 0.25, 0.25, 0.5)
+FORMATS: tuple[UpdateFormat, ...] = ("json", "avro")
+
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def encoder(update_format: UpdateFormat) -> UpdateEncoder:
+    return UpdateEncoder(update_format, "cafe", "interest.events", GRANULARITIES, WEIGHTS)
+
+
+@pytest.mark.parametrize("update_format", FORMATS)
+@given(
+    user_id=st.text(max_size=20),
+    numbers=st.lists(floats, min_size=1, max_size=9),
+    time_ms=st.integers(0, 2**53),
+    offset=st.integers(0, 2**62),
+)
+def test_an_update_survives_its_bytes(
+    update_format: UpdateFormat, user_id: str, numbers: list[float], time_ms: int, offset: int
+) -> None:
+    vector = np.array(numbers, np.float32)
+    each = np.stack([vector * scale for scale in (0, 1, -1, 0.5)])
+    value = encoder(update_format).encode(user_id, vector, each, time_ms, 3, offset, 50)
+    update = updates.decode(value)
+    assert (update.user_id, update.time_ms, update.applied_offset) == (user_id, time_ms, offset)
+    assert (update.topic, update.partition, update.event_count) == ("interest.events", 3, 50)
+    assert np.array_equal(np.array(update.vector, np.float32), vector)
+    assert update.weights == dict(zip(GRANULARITIES, WEIGHTS, strict=True))
+    for name, wanted in zip(GRANULARITIES, each, strict=True):
+        assert np.array_equal(np.array(update.granularities[name], np.float32), wanted)
+
+
+def test_json_is_plain_json() -> None:
+    value = encoder("json").encode("u", np.array([0.5, -1], np.float32), None, 7, 2, 9, 1)
+    assert json.loads(value) == {
+        "schema_version": 1,
+        "user_id": "u",
+        "vector": [0.5, -1.0],
+        "model_id": "cafe",
+        "time_ms": 7,
+        "topic": "interest.events",
+        "partition": 2,
+        "applied_offset": 9,
+        "event_count": 1,
+        "weights": dict(zip(GRANULARITIES, WEIGHTS, strict=True)),
+    }
+
+
+def test_avro_is_read_by_the_shipped_schema_alone() -> None:
+    schema = fastavro.parse_schema(
+        json.loads(resources.files("stream_app").joinpath("update.avsc").read_text())
+    )
+    value = encoder("avro").encode("u", np.array([0.5, -1], np.float32), None, 7, 2, 9, 1)
+    assert value[:2] == b"\xc3\x01"
+    record = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema, None)
+    assert record["vector"] == [0.5, -1.0]
+    assert record["applied_offset"] == 9
+    written = io.BytesIO()
+    fastavro.schemaless_writer(written, schema, record)
+    assert written.getvalue() == value[10:]
+
+
+@pytest.mark.parametrize("number", [0, -1, 1, -64, 64, 2**31, -(2**31), 2**62, -(2**63)])
+def test_zigzag_is_avros(number: int) -> None:
+    wanted = io.BytesIO()
+    fastavro.schemaless_writer(wanted, {"type": "long"}, number)
+    assert updates.zigzag(number) == wanted.getvalue()
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"[]", b"{", b'{"user_id": 1}', b"\xc3\x01", b"\xc3\x01" + bytes(8)]
+)
+def test_anything_else_is_refused(value: bytes) -> None:
+    with pytest.raises(FixData, match="an update"):
+        updates.decode(value)
+
+
+def test_a_cut_avro_update_is_refused() -> None:
+    value = encoder("avro").encode("u", np.ones(4, np.float32), None, 7, 2, 9, 1)
+    with pytest.raises(FixData, match="cannot be read"):
+        updates.decode(value[:20])
+
+
+def test_headers_say_type_model_and_offset() -> None:
+    assert encoder("json").headers(5) == [
+        ("content-type", b"application/json"),
+        ("model_id", b"cafe"),
+        ("applied_offset", b"5"),
+    ]
