@@ -132,7 +132,9 @@ class Settings(BaseModel):
     rocksdb_block_cache_bytes: int = Field(
         32 * _MIB, ge=_MIB, description="Read cache of each partition's database."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Of what the worker says on stderr."
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:

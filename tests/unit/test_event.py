@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -108,9 +109,6 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*GOOD, "text", "dwell_ms", "session_id"]), json_values))
 def test_no_json_whatever_raises_anything_else(fields: dict[str, object]) -> None:
-    try:
+    with contextlib.suppress(InvalidEvent):
         event = decode(b"u", json.dumps(GOOD | fields).encode(), NOW_MS, LIMITS)
-    except InvalidEvent as error:
-        assert error.reason
-    else:
         assert event.user_id == "u"

@@ -67,6 +67,7 @@ def test_a_reset_forgets_everything() -> None:
     rows = filled(8)
     rows.mark_unknown("x")
     rows.reset()
-    assert len(rows) == 0 and not rows.unknown
+    assert len(rows) == 0
+    assert not rows.unknown
     rows.new_batch()
     assert sorted(rows.assign(f"n{n}") for n in range(8)) == list(range(8))

@@ -72,7 +72,8 @@ def test_a_damaged_table_is_rebuilt_and_says_so(tmp_path: Path) -> None:
     for manifest in path.glob("MANIFEST*"):
         manifest.write_bytes(b"junk")
     table, damage = open_or_rebuild(path, CACHE_BYTES)
-    assert damage is not None and "Corruption" in damage
+    assert damage is not None
+    assert "Corruption" in damage
     assert table.changelog_offset() is None
     table.close()
 

@@ -85,7 +85,8 @@ def test_an_event_produced_twice_counts_once(stream: list[Event], data: st.DataO
     once, outcomes_once = folded(stream)
     assert held(window) == held(once)
     assert outcomes.count(Outcome.FOLDED) == outcomes_once.count(Outcome.FOLDED)
-    assert window is not None and once is not None
+    assert window is not None
+    assert once is not None
     assert window.counts == once.counts
 
 
@@ -130,7 +131,8 @@ def test_an_event_that_left_cannot_come_back() -> None:
     after, outcome = fold(window, stream[1], 6, POLICY)
     assert outcome is Outcome.LATE
     assert held(after) == held(window)
-    assert after is not None and after.applied_offset == 6
+    assert after is not None
+    assert after.applied_offset == 6
 
 
 def test_a_late_event_takes_its_place_by_time() -> None:
@@ -160,7 +162,8 @@ def test_a_forget_leaves_nothing_and_the_user_begins_anew() -> None:
     assert outcomes[-1] is Outcome.FORGOTTEN
     window, outcome = fold(window, view("a", 10), 2, POLICY)
     assert outcome is Outcome.FOLDED
-    assert window is not None and window.counts[0] == 1
+    assert window is not None
+    assert window.counts[0] == 1
 
 
 def test_a_redelivered_forget_does_not_delete_what_came_after_it() -> None:
