@@ -84,9 +84,12 @@ def freeze_past_the_session(scene: Scene) -> None:
     frozen, other = scene.workers
     frozen.freeze()
     scene.stream.wait_shared([other])
-    other.wait_counts("checkpoints", other.count("checkpoints") + 4)
+    scene.feeder.wait_for(0.9)
     frozen.thaw()
     scene.stream.wait_shared([frozen, other])
+    scene.feeder.finish()
+    scene.stream.drain()
+    scene.stream.wait_healed()
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,20 @@ class Case:
     settings: dict[str, object] = field(default_factory=dict)
 
 
+TIGHT: dict[str, object] = {
+    "hot_windows_max": 40,
+    "dirty_users_max": 20,
+    "record_batches_max": 2,
+    "fetch_max_records": 200,
+    "micro_batch_max_users": 16,
+    "text_cache_rows": 100,
+}
+"""Every cap far below what the load wants: windows leave memory, texts leave their rows, fetching
+waits for checkpoints, and micro-batches need more texts than there are rows."""
+
 CASES = {
     "nothing": Case(nothing, over_s=0.5),
+    "tight-caps": Case(nothing, over_s=0.5, settings=TIGHT),
     "kill-and-restart": Case(kill_and_restart),
     "kill-and-wipe": Case(kill_with_the_disk_wiped),
     "kill-one-of-two": Case(kill_one_of_two, workers=2, over_s=8),
@@ -110,6 +125,8 @@ CASES = {
     "terminate-and-restart": Case(terminate_and_restart),
     "rebalance-1-2-1": Case(one_two_one, over_s=10),
     "freeze": Case(freeze_past_the_session, workers=2, over_s=12),
+    # Much is on its way to the broker when it stops, and nobody writes after the thaw.
+    "freeze-at-full-speed": Case(freeze_past_the_session, workers=2, over_s=1),
 }
 
 

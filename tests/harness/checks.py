@@ -121,6 +121,17 @@ def assert_published_in_order(updates: Iterable[Record]) -> None:
         newest[record.key] = offset
 
 
+def outdated(records: Iterable[Record]) -> dict[str, tuple[int, int]]:
+    """Return user -> (newest applied offset, last record's) where the two differ."""
+    newest: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for record in records:
+        user = (record.key or b"").decode()
+        last[user] = _applied_offset(record)
+        newest[user] = max(newest.get(user, -1), last[user])
+    return {user: (newest[user], at) for user, at in last.items() if at < newest[user]}
+
+
 def decode_update(record: Record) -> Plain:
     """Return a JSON update, its numbers as the float32 values they stand for."""
     assert record.value is not None

@@ -133,6 +133,20 @@ class Stream:
             drained, within_s=within_s, what=lambda: f"{ends} committed, {self.committed()} are"
         )
 
+    def wait_healed(self, within_s: float = 20) -> None:
+        """Wait until no user's last record is older than an earlier one.
+
+        What a frozen worker wrote behind its successor may lie there for a moment, not for good.
+        """
+        eventually(
+            lambda: not checks.outdated(self.changelog()) and not checks.outdated(self.updates()),
+            within_s=within_s,
+            what=lambda: (
+                f"outdated in the changelog: {checks.outdated(self.changelog())}, "
+                f"in the updates: {checks.outdated(self.updates())}"
+            ),
+        )
+
     def committed(self) -> dict[int, int]:
         """Return the committed offsets of the events topic."""
         return self.client.committed(self.settings.app_id, self.settings.events_topic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,8 @@ def of_users(
         types=np.array([TYPE_CODES[EventType(event["type"])] for event in events], np.uint8),
         dwell_ms=np.array([_or(event.get("dwell_ms"), -1) for event in events], np.int32),
     )
-    encoder = encoders.build(settings.encoder_config())
+    config = replace(settings.encoder_config(), slab_rows=max(1, len(rows)))
+    encoder = encoders.build(config)
     try:
         encoder.put_texts([(row, text) for text, row in rows.items()])
         return dict(zip(users, encoder.encode(batch).vectors.tolist(), strict=True))
