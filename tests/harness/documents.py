@@ -9,7 +9,8 @@ info string    what the tests do with it
 ``sh finally`` as ``sh``, but after all pages
 ``sh model``   as ``sh``, with the real encoder instead of the stub
 ``python``     run as a script, must exit 0
-``json KIND``  read by the code that reads such a record: event, item, update, item-vector
+``json KIND``  read by the code that reads such a thing: event, item, update, item-vector,
+               interest (the configuration of an interest model, as it is by default)
 ``toml``       loaded as a settings file
 ``text``       output or a drawing, ``mermaid`` a picture: not run
 =============  =========================================================================
@@ -27,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
     "sh", "sh background", "sh finally", "sh model", "python", "toml", "text", "mermaid",
-    "json event", "json item", "json update", "json item-vector",
+    "json event", "json item", "json update", "json item-vector", "json interest",
 }  # fmt: skip
 
 _OPENING = re.compile(r"^\s*(`{3,}|~{3,})(.*)$")

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from encoders.config import InterestConfig
 from state.event import EventLimits, decode
 from stream_app import updates
 from stream_app.record_files import items
@@ -64,7 +65,7 @@ def test_nothing_is_left_to_be_filled_in(page: Path) -> None:
     assert not _PLACEHOLDER.search(page.read_text(encoding="utf-8"))
 
 
-@of_kind("sh", "sh background", "sh finally")
+@of_kind("sh", "sh background", "sh finally", "sh model")
 def test_commands_are_shell(block: Block) -> None:
     checked = subprocess.run(
         ["bash", "-n"], input=block.text, capture_output=True, text=True, check=False
@@ -115,6 +116,17 @@ def test_item_vectors_have_the_fields_that_are_published(block: Block) -> None:
     assert '{"item_id": item_id, "vector": vector, "model_id": self._model_id}' in text_of(
         "stream_app/item_vectors.py"
     )
+
+
+@of_kind("json interest")
+def test_an_interest_model_is_configured_as_shown(block: Block) -> None:
+    shown = msgspec.json.decode(block.text, type=InterestConfig)
+    made_for = {"dimensions": shown.dimensions, "text_model_id": shown.text_model_id}
+    assert shown == msgspec.structs.replace(InterestConfig(), **made_for)
+    explained = re.findall(
+        r"`(\w+)`", first_column(section("docs/models.md", "The interest model"))
+    )
+    assert set(explained) == set(InterestConfig.__struct_fields__) - {"schema_version"}
 
 
 @of_kind("toml")
