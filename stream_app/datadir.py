@@ -55,24 +55,30 @@ class Datadir:
             self._lock.close()
             self._lock = None
 
-    def check_model(self, info: EncoderInfo, updates_topic: str) -> None:
-        """Remember which vectors this folder's worker publishes, and refuse another dimension.
+    def check(self, info: EncoderInfo, app_id: str, updates_topic: str) -> None:
+        """Remember whose windows and which vectors this folder is for, and refuse others.
 
-        A topic with vectors of two lengths breaks every reader's dot products.
+        A topic with vectors of two lengths breaks every reader's dot products, and windows of
+        another changelog are another stream's past.
 
         Raises:
-            FixSettings: the dimension has changed; the message names both.
+            FixSettings: the application or the dimension has changed; the message names both.
         """
         path = self.path / "model.json"
         if path.exists():
             before = msgspec.json.decode(path.read_bytes(), type=PublishedModel)
+            if before.app_id != app_id:
+                raise FixSettings(
+                    f"datadir {self.path} belongs to app_id {before.app_id!r}, not {app_id!r}: "
+                    "give every application a datadir of its own"
+                )
             if before.updates_topic == updates_topic and before.dimensions != info.dimensions:
                 raise FixSettings(
                     f"the model has {info.dimensions} dimensions, but {updates_topic} holds "
                     f"vectors of {before.dimensions} (model {before.model_id}): set another "
                     f"updates_topic, or delete that topic and {path}"
                 )
-        model = PublishedModel(info.model_id, info.dimensions, updates_topic)
+        model = PublishedModel(info.model_id, info.dimensions, updates_topic, app_id)
         draft = path.with_suffix(".tmp")
         draft.write_bytes(msgspec.json.encode(model))
         draft.replace(path)
@@ -84,3 +90,4 @@ class PublishedModel(msgspec.Struct, frozen=True):
     model_id: str
     dimensions: int
     updates_topic: str
+    app_id: str

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import faust
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
+from faust.app.base import BootStrategy
 from faust.stores.base import Store
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -334,9 +335,16 @@ class AppOwner(Protocol):
         """Release the rest."""
 
 
+class ClosedBootStrategy(BootStrategy):
+    """Starts no web server: Faust's shows all state to anybody, and `faust worker` wants it on."""
+
+    enable_web = False
+
+
 class BatchApp(faust.App):
     """A Faust app that lets its owner begin before it and end after it."""
 
+    BootStrategy = ClosedBootStrategy
     owner: AppOwner
 
     def FlowControlQueue(  # noqa: N802  # Faust's name

@@ -10,6 +10,7 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, cast
 
+from faust.exceptions import ConsistencyError
 from faust.types import TP
 
 from encoders.interface import EncoderInfo
@@ -28,7 +29,13 @@ from stream_app.delivery import (
 )
 from stream_app.encoder_process import EncoderProcess
 from stream_app.encoding import WindowEncoder
-from stream_app.errors import InterestStreamError, ReportBug, RestartWorker, WaitForBroker
+from stream_app.errors import (
+    FixSettings,
+    InterestStreamError,
+    ReportBug,
+    RestartWorker,
+    WaitForBroker,
+)
 from stream_app.intake import Intake
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
@@ -220,7 +227,7 @@ class Worker:
         self._datadir.hold()
         await self._wait_for_broker()
         info = await self._encoder_process.start()
-        self._datadir.check_model(info, settings.updates_topic)
+        self._datadir.check(info, settings.app_id, settings.updates_topic)
         self._join(info)
         await self._producer.start(
             [
@@ -515,6 +522,11 @@ async def _run(settings: Settings) -> int:
         return 0
     if isinstance(failure, InterestStreamError):
         raise failure
+    if isinstance(failure, ConsistencyError):
+        raise FixSettings(
+            f"the windows in {settings.datadir} are ahead of {settings.changelog_topic}, which "
+            "was deleted or made anew: delete that datadir, or set another app_id"
+        ) from failure
     if stop.is_set():
         return RestartWorker.exit_code
     raise ReportBug(f"{type(failure).__name__}: {failure}") from failure
