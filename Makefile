@@ -33,6 +33,7 @@ $(VENV)/.installed: $(UV) pyproject.toml requirements/dev.txt requirements/data.
 	$(UV) pip install --python $(BIN)/python --quiet -r requirements/dev.txt
 	$(UV) pip install --python $(BIN)/python --quiet --no-deps -r requirements/data.txt
 	$(UV) pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@$(BIN)/python -m stream_app.kafka_jars
 	@touch $@
 
 # The peers live in the same environment, locked so that they move none of our versions.

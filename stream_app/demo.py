@@ -113,7 +113,7 @@ class _Demo:
     async def play(self) -> int:
         """Return the exit code."""
         created = await topics.create(self._settings)
-        self._console.print(f"created {len(created)} topics: {', '.join(created)}")
+        self._console.print(f"created {len(created)} topics: {', '.join(created)}", soft_wrap=True)
         await self._publish_catalogue()
         await self._make_interest_model()
         async with self._worker() as worker:

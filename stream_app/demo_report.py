@@ -98,7 +98,7 @@ def show_checks(console: Console, found: Sequence[Check]) -> None:
     """Print each check with both of its numbers."""
     for check in found:
         sign = "[green]ok[/green]   " if check.holds else "[red]WRONG[/red]"
-        console.print(f"{sign} {check.what}: {check.expected:,} / {check.found:,}")
+        console.print(f"{sign} {check.what}: {check.expected:,} / {check.found:,}", soft_wrap=True)
 
 
 def milliseconds(value: float | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,3 +98,16 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def main() -> None:
+    """Fetch the jars ahead of the first start, so that an installation is whole."""
+    try:
+        print(f"Kafka {KAFKA_VERSION}: {len(kafka_classpath().split(os.pathsep))} jars at hand")
+    except (ImportError, RuntimeError, OSError) as error:
+        # Lint and unit tests do without, and so does KAFKA_BOOTSTRAP.
+        print(f"Kafka {KAFKA_VERSION}: the jars cannot be had now ({error})", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
