@@ -93,6 +93,9 @@ class InterestEncoder(Protocol):
             ValueError: a row number lies outside ``0 <= row < slab_rows``.
         """
 
+    def drop_texts(self, texts: Sequence[tuple[int, str]]) -> None:
+        """Forget texts, in memory and on disk. A row of -1: the caller has none for this text."""
+
     def encode(self, batch: WindowBatch, *, with_granularities: bool = False) -> Interests:
         """Return one interest vector per user.
 

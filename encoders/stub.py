@@ -68,6 +68,13 @@ class StubEncoder:
             tokens += len(text.split())
         return TextReport(hits_memory=hits, encoded=encoded, tokens=tokens)
 
+    def drop_texts(self, texts: Sequence[tuple[int, str]]) -> None:
+        """See ``InterestEncoder.drop_texts``."""
+        for row, _ in texts:
+            if row >= 0:
+                self._rows.clear(row)
+                self._vectors[row] = 0.0
+
     def encode(self, batch: WindowBatch, *, with_granularities: bool = False) -> Interests:
         """See ``InterestEncoder.encode``."""
         with_session = with_granularities or bool(self._shares[2])

@@ -65,6 +65,20 @@ class TextCache:
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, vector in vectors.items():
             batch.put(key, vector.astype("<f4", copy=False).tobytes())
+        self._write(batch)
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Hold these keys no longer."""
+        if self._db is None or not keys:
+            return
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key in keys:
+            batch.delete(key)
+        self._write(batch)
+
+    def _write(self, batch: rocksdict.WriteBatch) -> None:
+        if self._db is None:
+            return
         try:
             self._db.write(batch)
         except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception

@@ -67,6 +67,16 @@ class TextStore:
             failed=failed,
         )
 
+    def drop(self, texts: Sequence[tuple[int, str]]) -> None:
+        """Forget texts; see ``InterestEncoder.drop_texts``."""
+        held = [(row, text) for row, text in texts if row >= 0]
+        self.rows.check(held)
+        for row, _ in held:
+            self.rows.clear(row)
+            self.vectors[row] = 0.0
+        if self._cache:
+            self._cache.delete([content_key(self._namespace, text) for _, text in texts])
+
     def _not_in_memory(
         self, texts: Sequence[tuple[int, str]]
     ) -> tuple[int, dict[bytes, list[int]], dict[bytes, str]]:

@@ -78,6 +78,10 @@ class TransformerEncoder:
         """See ``InterestEncoder.put_texts``."""
         return self._store.put(texts)
 
+    def drop_texts(self, texts: Sequence[tuple[int, str]]) -> None:
+        """See ``InterestEncoder.drop_texts``."""
+        self._store.drop(texts)
+
     def encode(self, batch: WindowBatch, *, with_granularities: bool = False) -> Interests:
         """See ``InterestEncoder.encode``."""
         with_session = with_granularities or self._shares["paragraph"] > 0.0

@@ -185,6 +185,11 @@ def request_texts(texts: Sequence[tuple[int, str]]) -> TextReport:
     return _loaded().put_texts(texts)
 
 
+def request_forgetting(texts: Sequence[tuple[int, str]]) -> None:
+    """In the encoder process: drop texts from memory and from disk."""
+    _loaded().drop_texts(texts)
+
+
 def request_interests(batch: WindowBatch, with_granularities: bool) -> Interests:
     """In the encoder process: one vector per user of the batch."""
     return _loaded().encode(batch, with_granularities=with_granularities)

@@ -15,6 +15,7 @@ from stream_app.dead_letters import DeadLetter
 from stream_app.encoder_process import (
     EncoderFailed,
     EncoderProcess,
+    request_forgetting,
     request_interests,
     request_item_vectors,
     request_texts,
@@ -101,6 +102,29 @@ class WindowEncoder:
             self._rows.discard(item_id)
             self._poison.pop(item_id, None)
         return arrived
+
+    async def forget(self, texts: Sequence[str]) -> None:
+        """Drop a forgotten user's own texts from the encoder's memory and disk.
+
+        Another user with the very same text only has it embedded anew.
+
+        Raises:
+            EncoderFailed: twice in a row.
+        """
+        try:
+            await self._forget(texts)
+        except EncoderFailed:
+            await self._forget(texts)
+
+    async def _forget(self, texts: Sequence[str]) -> None:
+        async with self._gathering:
+            rows = []
+            for text in texts:
+                key = _INLINE + text
+                rows.append((max(self._rows[key], -1), text))
+                self._rows.discard(key)
+                self._poison.pop(key, None)
+        await self._process.call(request_forgetting, rows)
 
     async def encode(self, windows: Sequence[Window]) -> Encoded:
         """Return the vectors of the windows; a window that cannot be encoded has a failure."""

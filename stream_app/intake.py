@@ -66,6 +66,8 @@ def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowP
         outcomes[outcome] += 1
         state = Forgotten(offset) if after is None else after
         touched[key] = state
+        if after is None and before is not None:
+            partition.forgotten_texts += [text for text in before.texts if text]
         if after is not before or after is None:
             hot[key] = after
             dirty[key] = state

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple
 
 from state import codec
 from state.table import PartitionTable
 from state.window import Window
 from stream_app.errors import InterestStreamError
+
+log = logging.getLogger("stream_app.partition")
 
 
 class PartitionRevoked(InterestStreamError):
@@ -50,6 +53,8 @@ class Partition:
         self.storing: dict[bytes, State] = {}
         """What was dirty when the checkpoint under way began."""
         self.touched: dict[bytes, State] = {}
+        self.forgotten_texts: list[str] = []
+        """Own texts of users who asked to be forgotten, to be dropped by the encoder."""
         self.taken: deque[Taken] = deque()
         self.deliveries: set[asyncio.Task[None]] = set()
         self.checkpointing = asyncio.Lock()
@@ -59,6 +64,8 @@ class Partition:
         """Of the last source record folded."""
         self.tick = 0
         self.revoked = False
+        self.failed_delivery: BaseException | None = None
+        """A delivery that no retry mends: no checkpoint may pass it."""
         self._published_tick = 0
         self._redo_tick = 0
         self._moved = asyncio.Event()
@@ -95,6 +102,18 @@ class Partition:
         """Tell whether a tick passed that no round covers yet."""
         return self.tick > self._published_tick
 
+    def deliver(self, delivery: Coroutine[Any, Any, None]) -> None:
+        """Run a delivery that the next checkpoint waits for."""
+        task = asyncio.create_task(delivery)
+        self.deliveries.add(task)
+        task.add_done_callback(self._on_delivery_done)
+
+    def _on_delivery_done(self, task: asyncio.Task[None]) -> None:
+        self.deliveries.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("partition %s: a delivery failed", self.number, exc_info=task.exception())
+            self.failed_delivery = task.exception()
+
     def covered(self, tick: int) -> None:
         """All that was touched up to ``tick`` is handed to the producer."""
         self._published_tick = max(self._published_tick, tick)
@@ -123,6 +142,8 @@ class Partition:
             if self.deliveries:
                 await asyncio.wait(list(self.deliveries))
             self.must_be_ours()
+            if self.failed_delivery is not None:
+                raise self.failed_delivery
             if self._published_tick >= max(tick, self._redo_tick):
                 return
 

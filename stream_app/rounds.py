@@ -183,9 +183,7 @@ class Rounds:
         if partition.revoked:
             return
         if records:
-            task = asyncio.create_task(self._deliver(share, records))
-            partition.deliveries.add(task)
-            task.add_done_callback(partition.deliveries.discard)
+            partition.deliver(self._deliver(share, records))
         if letters:
             self._counts.users_failed += len(letters)
             self.bury(partition, letters)

@@ -19,14 +19,18 @@ from stream_app.settings import Settings
 _DELETE = {"cleanup.policy": "delete"}
 _COMPACT = {"cleanup.policy": "compact"}
 
-_CHANGELOG = {
-    "cleanup.policy": "compact",
-    # A worker frozen past its session may append an old window behind the new owner's. The owner
-    # sees that by the base offsets of its acknowledgements and repairs it, and a restore compares
-    # applied offsets; both need the newer record still to be there. A minute is six times the
-    # default session timeout.
-    "min.compaction.lag.ms": "60000",
-}
+_COMPACTION_LAG_SESSIONS = 6
+
+
+def _changelog_configs(settings: Settings) -> dict[str, str]:
+    """Return the changelog's topic settings.
+
+    A worker frozen past its session may append an old window behind the new owner's. The owner
+    sees that by the base offsets of its acknowledgements and repairs it, and a restore compares
+    applied offsets; both need the newer record to be there still for a few session timeouts.
+    """
+    lag_ms = int(settings.session_timeout_s * 1000) * _COMPACTION_LAG_SESSIONS
+    return {**_COMPACT, "min.compaction.lag.ms": str(lag_ms)}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
         for name, by_user, configs in (
             (settings.events_topic, True, _DELETE),
             (settings.items_topic, False, _COMPACT),
-            (settings.changelog_topic, True, _CHANGELOG),
+            (settings.changelog_topic, True, _changelog_configs(settings)),
             (settings.updates_topic, True, _COMPACT),
             (settings.item_vectors_topic, False, _COMPACT),
             (settings.dead_letters_topic, False, _DELETE),

@@ -156,6 +156,9 @@ class Worker:
         partition.taken.append(Taken(partition.tick, event))
         if letters:
             self._bury(partition, letters)
+        if partition.forgotten_texts:
+            texts, partition.forgotten_texts = partition.forgotten_texts, []
+            partition.deliver(self._encoder.forget(texts))
         self._rounds.want()
         partition.cool(self.settings.hot_windows_max // len(self._partitions))
 
@@ -363,9 +366,7 @@ class Worker:
 
     def _bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
         """Send dead letters of a partition; its next checkpoint waits for them."""
-        task = asyncio.create_task(self._deliver_letters(letters, partition))
-        partition.deliveries.add(task)
-        task.add_done_callback(partition.deliveries.discard)
+        partition.deliver(self._deliver_letters(letters, partition))
 
     def _bury_alone(self, letter: DeadLetter) -> None:
         """Send a dead letter that belongs to no source partition: a bad item, a poison text."""

@@ -137,3 +137,20 @@ def test_what_comes_from_disk_is_bit_for_bit_fresh(
     assert (report.hits_memory, report.hits_disk, report.encoded) == (0, 40, TEXTS - 40)
     assert np.array_equal(level_vectors(second, list(range(TEXTS))), reference)
     second.close()
+
+
+def test_a_dropped_text_is_in_no_row_and_not_on_disk(kind: Kind, tmp_path: Path) -> None:
+    encoder = kind.build(cache_dir=str(tmp_path))
+    kept, dropped, elsewhere = some_texts(3)
+    encoder.put_texts([(0, kept), (1, dropped), (2, elsewhere)])
+    encoder.drop_texts([(1, dropped), (-1, elsewhere)])
+    vectors = encoder.item_vectors(np.array([0, 1], dtype=np.int32))
+    assert vectors[0].any()
+    assert not vectors[1].any()
+    report = encoder.put_texts([(3, dropped)])
+    assert (report.hits_memory, report.hits_disk, report.encoded) == (0, 0, 1)
+    encoder.close()
+    if kind.has_text_model:
+        again = kind.build(cache_dir=str(tmp_path))
+        assert again.put_texts([(0, kept), (2, elsewhere)]).hits_disk == 1
+        again.close()

@@ -102,7 +102,7 @@ async def test_a_delivery_under_way_is_waited_for(partition: Partition, recorder
     async def delivery() -> None:
         await acknowledged.wait()
 
-    partition.deliveries.add(asyncio.create_task(delivery()))
+    partition.deliver(delivery())
     partition.covered(1)
     running = asyncio.create_task(checkpoints(recorder, partition).checkpoint(partition))
     await asyncio.sleep(0.05)
