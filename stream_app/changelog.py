@@ -52,7 +52,10 @@ class Changelog:
         last = await self._producer.send(self._topic, partition.number, rows)
         expected = self._expected(partition)
         if expected is not None and last != expected + len(rows) - 1:
-            await self._rewrite(partition, expected, last)
+            try:
+                await self._rewrite(partition, expected, last)
+            except (KafkaError, TimeoutError) as error:
+                raise DeliveryFailed(f"changelog records of others not read: {error!r}") from error
         self._next[partition] = last + 1
         return last
 
@@ -93,25 +96,35 @@ class Changelog:
                 self._next[partition] = end
 
     async def _rewrite(self, partition: Partition, first: int, last: int) -> None:
-        """Make the users of the records ``first`` to ``last`` dirty: ours must be the last word."""
-        keys = await self._read(partition.number, first, last)
+        """Write our newer windows again behind the records ``first`` to ``last``.
+
+        What others wrote is right as far as it goes: the same log, folded in the same order. So
+        only what is older than ours has to be outdone.
+        """
+        applied_by_others = await self._read(partition.number, first, last)
         partition.must_be_ours()
-        partition.load(keys)
+        partition.load(applied_by_others)
         rewritten = 0
-        for key, applied in keys.items():
-            window = partition.hot[key]
-            held = window if window is not None else Forgotten(max(applied, partition.last_offset))
-            if partition.dirty.setdefault(key, held) is held:
+        for key, applied in applied_by_others.items():
+            ours = partition.hot[key] or Forgotten(partition.last_offset)
+            if ours.applied_offset > applied and key not in partition.dirty:
+                partition.dirty[key] = ours
                 rewritten += 1
         self._counts.changelog_intruders += 1
         log.warning(
             "somebody else wrote to changelog partition %s between offsets %s and %s; "
             "%s windows are written again",
-            partition.number, first, last, rewritten,
-        )  # fmt: skip
+            partition.number,
+            first,
+            last,
+            rewritten,
+        )
 
     async def _read(self, partition: int, first: int, last: int) -> dict[bytes, int]:
-        """Return the keys of the records, and the newest source offset each was made at."""
+        """Return the keys of the records, and the newest source offset each was made at.
+
+        A tombstone counts as -1: a user it deletes wrongly has a window here, and that is newer.
+        """
         tp = TopicPartition(self._topic, partition)
         keys: dict[bytes, int] = {}
         async with self._consumer() as consumer:
