@@ -133,6 +133,15 @@ class Stream:
             drained, within_s=within_s, what=lambda: f"{ends} committed, {self.committed()} are"
         )
 
+    def wait_published(self) -> None:
+        """Wait until something is published in every partition: all workers are at it."""
+        topic = self.settings.updates_topic
+        eventually(
+            lambda: all(self.client.ends(topic).values()),
+            within_s=30,
+            what=lambda: f"updates in every partition: {self.client.ends(topic)}",
+        )
+
     def wait_healed(self, within_s: float = 20) -> None:
         """Wait until no user's last record is older than an earlier one.
 
