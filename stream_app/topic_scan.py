@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
-from aiokafka.structs import ConsumerRecord
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from stream_app.errors import FixSettings, WaitForBroker
+from stream_app.errors import WaitForBroker
+from stream_app.topics import partition_count
 
 _POLL_MS = 500
 
@@ -28,37 +29,22 @@ async def open_consumer(
         WaitForBroker: the broker does not answer.
         FixSettings: the topic does not exist.
     """
+    # Asked first: a consumer of a topic that does not exist waits for it most of a minute.
+    count = await partition_count(bootstrap_servers, topic)
+    wanted = range(count) if partitions is None else partitions
+    assigned = [TopicPartition(topic, number) for number in wanted]
     consumer = AIOKafkaConsumer(
-        topic,
-        bootstrap_servers=bootstrap_servers,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
+        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
     )
     try:
-        await consumer.start()  # without a group: assigned all partitions
-        assigned = [tp for tp in consumer.assignment() if partitions is None or tp[1] in partitions]
-        if partitions is not None:
-            consumer.unsubscribe()
-            consumer.assign(assigned)
+        await consumer.start()
+        consumer.assign(assigned)
         await (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)(*assigned)
         yield consumer
-    except UnknownTopicOrPartitionError:
-        raise FixSettings(f"no topic {topic}; `interest-stream topics create` makes it") from None
     except KafkaError as error:
         raise WaitForBroker(f"Kafka at {bootstrap_servers}: {error}") from error
     finally:
         await consumer.stop()
-
-
-async def partition_count(bootstrap_servers: str, topic: str) -> int:
-    """Return how many partitions a topic has.
-
-    Raises:
-        WaitForBroker: the broker does not answer.
-        FixSettings: the topic does not exist.
-    """
-    async with open_consumer(bootstrap_servers, topic) as consumer:
-        return len(consumer.assignment())
 
 
 async def to_the_end(consumer: AIOKafkaConsumer) -> AsyncIterator[ConsumerRecord]:

@@ -68,7 +68,7 @@ async def create(settings: Settings) -> list[str]:
         WaitForBroker: no broker answers.
     """
     specs = topic_specs(settings)
-    async with _admin(settings) as admin:
+    async with _admin(settings.bootstrap_servers) as admin:
         present = await _partition_counts(admin)
         check_counts(specs, {**_wanted(specs), **present})
         missing = [spec for spec in specs if spec.name not in present]
@@ -98,10 +98,24 @@ async def check(settings: Settings) -> dict[str, int]:
         WaitForBroker: no broker answers.
     """
     specs = topic_specs(settings)
-    async with _admin(settings) as admin:
+    async with _admin(settings.bootstrap_servers) as admin:
         present = await _partition_counts(admin)
     check_counts(specs, present)
     return {spec.name: present[spec.name] for spec in specs}
+
+
+async def partition_count(bootstrap_servers: str, topic: str) -> int:
+    """Return how many partitions a topic has.
+
+    Raises:
+        FixSettings: the topic does not exist.
+        WaitForBroker: no broker answers.
+    """
+    async with _admin(bootstrap_servers) as admin:
+        present = await _partition_counts(admin)
+    if topic not in present:
+        raise FixSettings(f"no topic {topic}; `interest-stream topics create` makes it")
+    return present[topic]
 
 
 def check_counts(specs: Sequence[TopicSpec], present: dict[str, int]) -> None:
@@ -137,16 +151,12 @@ async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.bootstrap_servers, request_timeout_ms=10_000
-    )
+async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=10_000)
     try:
         await admin.start()
         yield admin
     except KafkaError as error:
-        raise WaitForBroker(
-            f"Kafka at {settings.bootstrap_servers} does not answer: {error}"
-        ) from error
+        raise WaitForBroker(f"Kafka at {bootstrap_servers} does not answer: {error}") from error
     finally:
         await admin.close()

@@ -19,7 +19,8 @@ from state import codec
 from state.window import Window
 from stream_app.errors import FixData
 from stream_app.settings import Settings
-from stream_app.topic_scan import open_consumer, partition_count, to_the_end
+from stream_app.topic_scan import open_consumer, to_the_end
+from stream_app.topics import partition_count
 from stream_app.updates import Update, decode
 
 

@@ -88,7 +88,7 @@ async def _deliver(
     bootstrap_servers: str, topic: str, records: Records, rate: float, show: Callable[[int], None]
 ) -> int:
     from stream_app.sender import open_sender, paced
-    from stream_app.topic_scan import partition_count
+    from stream_app.topics import partition_count
 
     await partition_count(bootstrap_servers, topic)  # refuses a topic that does not exist
     async with open_sender(bootstrap_servers) as sender:
