@@ -98,6 +98,11 @@ class Partition:
         for key, state in states.items():
             self.touched.setdefault(key, self.hot.get(key) or state)
 
+    def is_idle(self) -> bool:
+        """Tell whether nothing of this partition is on its way anywhere."""
+        busy = self.dirty or self.taken or self.touched or self.deliveries
+        return not busy and not self.checkpointing.locked()
+
     def uncovered(self) -> bool:
         """Tell whether a tick passed that no round covers yet."""
         return self.tick > self._published_tick

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -18,10 +19,13 @@ from state.window import Window
 from stream_app.dead_letters import DeadLetter
 from stream_app.encoding import Encoded, Result, WindowEncoder
 from stream_app.lease import Lease
+from stream_app.owned_log import Others, OwnedLog, outdone
 from stream_app.partition import Forgotten, Partition, PartitionRevoked, State
 from stream_app.producer import BatchProducer, DeliveryFailed, OutRecord
 from stream_app.status import Counts
 from stream_app.updates import UpdateEncoder
+
+log = logging.getLogger("stream_app.rounds")
 
 _SLICE_USERS = 128
 """Updates encoded before the event loop may run something else: about 1 ms of JSON."""
@@ -48,9 +52,9 @@ class Rounds:
         producer: BatchProducer,
         lease: Lease,
         counts: Counts,
+        log: OwnedLog,
         *,
         source_topic: str,
-        updates_topic: str,
         max_users: int,
         linger_ms: float,
     ) -> None:
@@ -61,7 +65,7 @@ class Rounds:
         self._lease = lease
         self._counts = counts
         self._source = source_topic
-        self._topic = updates_topic
+        self._log = log
         self._max_users = max_users
         self._linger_s = linger_ms / 1000
         self._wanted = asyncio.Event()
@@ -196,12 +200,15 @@ class Rounds:
         """
         partition = share.partition
         try:
-            await self._producer.send(
-                self._topic, partition.number, records, allowed=self._lease.is_held
+            last = await self._producer.send(
+                self._log.topic, partition.number, records, allowed=self._lease.is_held
             )
+            self._outdo(partition, await self._log.others_before(partition, len(records), last))
+        except PartitionRevoked:
+            return
         except DeliveryFailed as error:
             self._counts.delivery_retries += 1
-            self._lease.log.warning("Updates not delivered, making them anew: %s", error)
+            log.warning("Updates not delivered, making them anew: %s", error)
             if not partition.revoked:
                 partition.touch_again(share.states)
                 self.want()
@@ -209,3 +216,18 @@ class Rounds:
         tombstones = sum(record.value is None for record in records)
         self._counts.tombstones += tombstones
         self._counts.updates_published += len(records) - tombstones
+
+    async def look_after(self, partitions: Sequence[Partition]) -> None:
+        """Look whether former owners wrote to idle partitions of the updates topic.
+
+        Raises:
+            DeliveryFailed: the broker did not answer.
+        """
+        for partition, others in (await self._log.others_since(partitions)).items():
+            self._outdo(partition, others)
+
+    def _outdo(self, partition: Partition, others: Others) -> None:
+        if others:
+            newer = outdone(partition, others)
+            partition.touch_again(newer)
+            self.want()

@@ -42,7 +42,7 @@ class Counts(msgspec.Struct):
     micro_batches: int = 0
     checkpoints: int = 0
     windows_stored: int = 0
-    changelog_intruders: int = 0
+    intrusions: int = 0
     delivery_retries: int = 0
     encoder_restarts: int = 0
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, cast
 
+from aiokafka.structs import ConsumerRecord
 from faust.exceptions import ConsistencyError
 from faust.types import TP
 
@@ -21,6 +22,7 @@ from stream_app.checkpoint import Checkpoints
 from stream_app.datadir import Datadir
 from stream_app.dead_letters import DeadLetter
 from stream_app.delivery import (
+    APPLIED_OFFSET_HEADER,
     BatchApp,
     PassThrough,
     RecordBatch,
@@ -39,6 +41,7 @@ from stream_app.errors import (
 from stream_app.intake import Intake
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
+from stream_app.owned_log import OwnedLog
 from stream_app.partition import Partition, PartitionRevoked, Taken
 from stream_app.producer import BatchProducer, DeliveryFailed
 from stream_app.rounds import Rounds
@@ -53,6 +56,8 @@ _BUFFERED_BATCHES = 16
 """Fetches of a partition waiting for the agent; Faust's default of 4,096 counts single events."""
 _DEAD_LETTER_RETRY_S = 1.0
 _COLLECT_EVERY_S = 3600.0
+_IDLE_LOOK_S = 5.0
+"""Under the changelog's compaction lag of six session timeouts: compaction comes after us."""
 _ENDED = frozenset({"stopped", "failed"})
 
 
@@ -186,9 +191,33 @@ class Worker:
         for number in sorted(tp.partition for tp in actives if tp.topic == topic):
             if number not in self._partitions:
                 self._partitions[number] = Partition(number, self._table.partition(number))
+        await self._own_updates()
         self.state = "running"
         log.info("Partitions assigned and restored: %s", sorted(self._partitions) or "none")
         self._item_vectors.want()
+
+    async def _own_updates(self) -> None:
+        """From here on, whatever is on our updates partitions and not ours is a former owner's."""
+        while self._partitions:
+            try:
+                await self._updates_log.own(list(self._partitions.values()))
+            except DeliveryFailed as error:
+                log.warning("%s; trying again", error)
+            else:
+                return
+
+    async def _look_after_idle(self) -> None:
+        """Busy partitions notice strange records by their acknowledgements; idle ones must look."""
+        while True:
+            await asyncio.sleep(_IDLE_LOOK_S)
+            idle = [each for each in self._ours() if each.is_idle()]
+            try:
+                await self._changelog.look_after(idle)
+                await self._rounds.look_after(idle)
+            except PartitionRevoked as error:
+                log.info("%s", error)
+            except DeliveryFailed as error:
+                log.warning("Idle partitions not looked after: %s", error)
 
     async def _on_revoked(self, app: Any, *_: Any, **__: Any) -> None:
         """Checkpoint what is ours if time allows; drop the hot windows in any case.
@@ -201,6 +230,7 @@ class Worker:
         for partition in self._partitions.values():
             partition.revoke()
             self._changelog.release(partition)
+            self._updates_log.release(partition)
         self._partitions.clear()
         gc.collect()
 
@@ -247,7 +277,7 @@ class Worker:
             self._catalogue.follow(),
             self._rounds.run(),
             self._checkpoints.run(),
-            self._changelog.watch(self._ours),
+            self._look_after_idle(),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:
@@ -282,6 +312,9 @@ class Worker:
             lambda: self.app.consumer.lease_renewed_at,  # type: ignore[attr-defined]
             settings.session_timeout_s,
         )
+        self._updates_log = OwnedLog(
+            settings.updates_topic, settings.bootstrap_servers, counts, _update_applied
+        )
         self._rounds = Rounds(
             self._ours,
             self._encoder,
@@ -295,8 +328,8 @@ class Worker:
             self._producer,
             self._lease,
             counts,
+            self._updates_log,
             source_topic=settings.events_topic,
-            updates_topic=settings.updates_topic,
             max_users=settings.micro_batch_max_users,
             linger_ms=settings.micro_batch_linger_ms,
         )
@@ -468,6 +501,10 @@ class Worker:
             if end is not None:
                 behind += max(0, end - 1 - partition.last_offset)
         return behind
+
+
+def _update_applied(record: ConsumerRecord) -> int:
+    return int(dict(record.headers).get(APPLIED_OFFSET_HEADER, -1))
 
 
 def run(settings: Settings) -> int:

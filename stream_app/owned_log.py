@@ -1,0 +1,148 @@
+"""A topic whose partitions only their owner writes to, and what happens if somebody else does.
+
+A worker frozen past its session timeout may, once thawed, get one more batch through before it
+learns that its partitions have gone. Such a record would be the last of its key, and the past
+would win by compaction. But a produce acknowledgement names an offset: if that is not where our
+own records end, others lie between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from stream_app.partition import Forgotten, Partition, State
+from stream_app.producer import DeliveryFailed
+from stream_app.status import Counts
+
+log = logging.getLogger("stream_app.owned_log")
+
+_READ_TIMEOUT_S = 10.0
+
+Applied = Callable[[ConsumerRecord], int]
+"""The source offset that a record was made at."""
+
+Others = dict[bytes, int]
+"""User id -> newest source offset of the records that are perhaps not ours."""
+
+
+def outdone(partition: Partition, others: Others) -> dict[bytes, State]:
+    """Return our states that are newer than what others wrote: they have to be the last word.
+
+    What others wrote is right as far as it goes, the same log folded in the same order; only what
+    is older than ours must not stand last.
+    """
+    partition.must_be_ours()
+    partition.load(others)
+    ours = {key: partition.hot[key] or Forgotten(partition.last_offset) for key in others}
+    return {key: state for key, state in ours.items() if state.applied_offset > others[key]}
+
+
+class OwnedLog:
+    """Watches the offsets of one topic's partitions while they are ours."""
+
+    def __init__(
+        self, topic: str, bootstrap_servers: str, counts: Counts, applied: Applied
+    ) -> None:
+        self.topic = topic
+        self._bootstrap_servers = bootstrap_servers
+        self._counts = counts
+        self._applied = applied
+        self._next: dict[Partition, int] = {}
+        """The offset our next record gets if nobody else writes."""
+
+    async def own(self, partitions: Sequence[Partition]) -> None:
+        """Begin to watch partitions from their present ends.
+
+        Raises:
+            DeliveryFailed: the broker did not say where these are.
+        """
+        self._next.update(await self._ends(partitions))
+
+    def own_from(self, partition: Partition, offset: int) -> None:
+        """Begin to watch a partition whose records before ``offset`` are known."""
+        self._next.setdefault(partition, offset)
+
+    def release(self, partition: Partition) -> None:
+        """Forget a partition that has left us."""
+        self._next.pop(partition, None)
+
+    async def others_before(self, partition: Partition, count: int, last: int) -> Others:
+        """Return whose records others wrote before ours, and the newest source offset of each.
+
+        ``count`` records of ours were acknowledged, the last of them at offset ``last``.
+
+        Raises:
+            DeliveryFailed: there are such records, but they could not be read.
+        """
+        expected = self._next.get(partition, last + 1 - count)
+        self._next[partition] = last + 1
+        if last < expected + count:  # not later than where ours must end
+            return {}
+        return await self._others(partition, expected, last)
+
+    async def others_since(self, partitions: Sequence[Partition]) -> dict[Partition, Others]:
+        """Look at idle partitions: return for each what :meth:`others_before` returns.
+
+        Raises:
+            DeliveryFailed: the broker did not answer.
+        """
+        known = {each: self._next[each] for each in partitions if each in self._next}
+        found = {}
+        for partition, end in (await self._ends(list(known))).items():
+            # Still idle? Else its next acknowledgement tells.
+            if end > known[partition] == self._next.get(partition):
+                self._next[partition] = end
+                found[partition] = await self._others(partition, known[partition], end - 1)
+        return found
+
+    async def _ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        tps = {TopicPartition(self.topic, each.number): each for each in partitions}
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S), self._consumer() as consumer:
+                ends: dict[TopicPartition, int] = await consumer.end_offsets(list(tps))
+        except (KafkaError, TimeoutError) as error:
+            raise DeliveryFailed(f"the ends of {self.topic} are not known: {error!r}") from error
+        return {tps[tp]: end for tp, end in ends.items()}
+
+    async def _others(self, partition: Partition, first: int, last: int) -> Others:
+        try:
+            found = await self._read(partition.number, first, last)
+        except (KafkaError, TimeoutError) as error:
+            self._next[partition] = first  # so that the next look begins there again
+            raise DeliveryFailed(f"others' records in {self.topic} not read: {error!r}") from error
+        self._counts.intrusions += 1
+        log.warning(
+            "somebody else wrote to %s/%s between offsets %s and %s",
+            self.topic,
+            partition.number,
+            first,
+            last,
+        )
+        return found
+
+    async def _read(self, partition: int, first: int, last: int) -> Others:
+        tp = TopicPartition(self.topic, partition)
+        found: dict[bytes, int] = {}
+        async with asyncio.timeout(_READ_TIMEOUT_S), self._consumer() as consumer:
+            consumer.assign([tp])
+            consumer.seek(tp, first)
+            while await consumer.position(tp) <= last:
+                for record in (await consumer.getmany(timeout_ms=500)).get(tp, ()):
+                    applied = self._applied(record)
+                    found[record.key] = max(found.get(record.key, -1), applied)
+        return found
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
