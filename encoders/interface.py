@@ -105,7 +105,7 @@ class InterestEncoder(Protocol):
     def item_vectors(self, rows: Int32) -> Float32:
         """Return [N, D] vectors of single texts in the space of the users' vectors.
 
-        Unit length; all zero where the row holds no text.
+        Unit length; all zero where the row is -1 or holds no text.
         """
 
     def close(self) -> None:

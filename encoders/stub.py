@@ -92,7 +92,7 @@ class StubEncoder:
 
     def item_vectors(self, rows: Int32) -> Float32:
         """See ``InterestEncoder.item_vectors``."""
-        known = self._rows.known[rows]
+        known = self._rows.are_known(rows)
         vectors: Float32 = np.where(known[:, None], self._vectors[rows], np.float32(0))
         return vectors
 

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 _FOLDER = "text-vectors"
 _LOCK_WAIT_S = 2.0
 """A killed process leaves its lock to the system, which may need a moment to take it back."""
+_HELD = "/LOCK:"
+"""What tells a held folder from a damaged one in RocksDB's message: it names the lock file."""
 _PARTS = 16
 """Size of a write buffer, and so of a file, as a share of the cap: what is oldest goes by files.
 Three quarters of the cap are files; two buffers and their logs are the rest."""
@@ -97,7 +99,7 @@ class TextCache:
                 return self._open()
             except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
                 reason = str(error)
-            if "lock" not in reason.lower():
+            if _HELD not in reason:
                 break
             if time.monotonic() > deadline:
                 logger.warning("text cache %s is held by another process: none used", self._folder)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from encoders.interface import Int32
+
 
 def content_key(namespace: bytes, text: str) -> bytes:
     """Return 16 bytes that name a text's vectors: of the text and of what makes vectors of it.
@@ -36,6 +38,11 @@ class TextRows:
         for row, _ in texts:
             if not 0 <= row < len(self._keys):
                 raise ValueError(f"row {row} is outside the slab of {len(self._keys)} rows")
+
+    def are_known(self, rows: Int32) -> npt.NDArray[np.bool_]:
+        """Return [N] whether each row is one, and its vectors mean something."""
+        known: npt.NDArray[np.bool_] = (rows >= 0) & self.known[rows]
+        return known
 
     def row_with(self, key: bytes) -> int | None:
         """Return a row that holds the text of this key, if any does."""

@@ -95,7 +95,7 @@ class TransformerEncoder:
 
     def item_vectors(self, rows: Int32) -> Float32:
         """See ``InterestEncoder.item_vectors``."""
-        known = torch.from_numpy(self._store.rows.known[rows])
+        known = torch.from_numpy(self._store.rows.are_known(rows))
         index = torch.from_numpy(rows.astype(np.int64))
         with torch.inference_mode():
             levels = self._store.vectors[index.to(self._text.device)] - self._centre

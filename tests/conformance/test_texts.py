@@ -82,6 +82,15 @@ def test_empty_texts_are_known_and_say_nothing(filled: InterestEncoder) -> None:
     assert np.array_equal(with_silence, filled.encode(one_window([3])).vectors)
 
 
+def test_row_minus_one_is_no_row(kind: Kind) -> None:
+    encoder = kind.build(slab_rows=2)
+    encoder.put_texts([(0, "first"), (1, "last")])
+    vectors = encoder.item_vectors(np.array([-1, 1], dtype=np.int32))
+    assert not vectors[0].any()
+    assert vectors[1].any()
+    encoder.close()
+
+
 def test_no_texts_at_all(filled: InterestEncoder) -> None:
     report = filled.put_texts([])
     assert (report.hits_memory, report.hits_disk, report.encoded, report.tokens) == (0, 0, 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,25 @@ def test_the_cap_holds_and_the_newest_stay(tmp_path: Path) -> None:
     assert size_bytes(tmp_path) < cap_bytes + slack_bytes
 
 
-@pytest.mark.parametrize("damaged", ["CURRENT", "*.sst"])
+def everywhere(content: bytes) -> bytes:
+    return bytes(byte ^ 0x5A for byte in content)
+
+
+def here_and_there(content: bytes) -> bytes:
+    changed = bytearray(content)
+    changed[1_000:-3_000:500] = everywhere(changed[1_000:-3_000:500])
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "how"),
+    [("CURRENT", everywhere), ("*.sst", everywhere), ("*.sst", here_and_there)],
+)
 def test_a_damaged_cache_is_dropped_and_rebuilt(
-    tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    damaged: str,
+    how: Callable[[bytes], bytes],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     kept = vectors(0, 500)
     cache = TextCache(tmp_path, 1 << 20, DIMENSIONS)
@@ -61,7 +78,7 @@ def test_a_damaged_cache_is_dropped_and_rebuilt(
     files = list((tmp_path / "text-vectors").glob(damaged))
     assert files
     for path in files:
-        path.write_bytes(bytes(byte ^ 0x5A for byte in path.read_bytes()))
+        path.write_bytes(how(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
         again = TextCache(tmp_path, 1 << 20, DIMENSIONS)
         assert len(again.get(list(kept))) < len(kept)

@@ -189,6 +189,24 @@ def test_a_user_at_the_centre_has_no_direction(text_encoder: TextEncoder, tmp_pa
     assert not encoder.item_vectors(np.array([4], np.int32)).any()
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_silent_and_unknown_rows_stay_zero_beside_a_centre(
+    text_encoder: TextEncoder, tmp_path: Path, trained: bool
+) -> None:
+    tensors = trained_tensors(active=1)
+    if not trained:
+        tensors = {"centre": tensors["centre"]}
+    rules = InterestConfig(dimensions=D if trained else T)
+    encoder = serve(text_encoder, tmp_path, rules, tensors)
+    encoder.put_texts([(50, " ")])
+    silent, unknown = 50, 60
+    assert not encoder.item_vectors(np.array([silent, unknown, -1], np.int32)).any()
+    interests = encoder.encode(one_window([silent, unknown]), with_granularities=True)
+    assert not interests.vectors.any()
+    assert interests.granularities is not None
+    assert not interests.granularities.any()
+
+
 def test_a_catalogue_gives_the_same_bytes_in_any_order(
     text_encoder: TextEncoder, tmp_path: Path
 ) -> None:
