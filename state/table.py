@@ -80,28 +80,31 @@ class PartitionTable:
             batch.put(_OFFSET_KEY, str(changelog_offset).encode())
         self._db.write(batch)
 
-    def restore(self, records: Iterable[ChangelogRecord], last_offset: int) -> int:
+    def restore(self, records: Iterable[ChangelogRecord], last_offset: int) -> dict[bytes, int]:
         """Apply changelog records, but never an older window over a newer one.
 
         A worker that was thrown out of the group while frozen may have written behind its
         successor's records; the source offset tells such a record from a real one.
 
-        Returns how many records were refused as older.
+        Returns the users whose older records were refused, and the source offset of what is held
+        instead: the changelog does not end with it and, once compacted, would have lost it.
         """
         newest: dict[bytes, ChangelogRecord] = {}
-        refused = 0
+        refused: dict[bytes, int] = {}
         for record in records:
             before = newest.get(record.key)
             if before is not None and before.applied_offset > record.applied_offset:
-                refused += 1
+                refused[record.key] = before.applied_offset
             else:
                 newest[record.key] = record
+                refused.pop(record.key, None)
         keys = list(newest)
         rows: list[tuple[bytes, bytes | None]] = []
         for key, held in zip(keys, self.get_many(keys), strict=True):
             record = newest[key]
-            if self._newer_than(key, held) > record.applied_offset:
-                refused += 1
+            newer = self._newer_than(key, held)
+            if newer > record.applied_offset:
+                refused[key] = newer
                 continue
             rows.append((key, record.value))
             if record.value is None:

@@ -222,6 +222,7 @@ class WindowStore(Store[bytes, bytes]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._tables: dict[int, PartitionTable] = {}
+        self._refused: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
 
     def partition(self, partition: int) -> PartitionTable:
         """Return the partition's database, opening (or, if damaged, rebuilding) it."""
@@ -251,12 +252,17 @@ class WindowStore(Store[bytes, bytes]):
         for partition, messages in by_partition.items():
             records = [ChangelogRecord(m.key, m.value, _applied_offset(m)) for m in messages]
             refused = self.partition(partition).restore(records, messages[-1].offset)
+            self._refused[partition].update(refused)
             if refused:
                 self.log.warning(
-                    "partition %s: %s changelog records of a former owner refused",
+                    "partition %s: changelog records of a former owner refused for %s users",
                     partition,
-                    refused,
+                    len(refused),
                 )
+
+    def take_refused(self, partition: int) -> dict[bytes, int]:
+        """Return, once, whose older records restores refused, and the offset of what is held."""
+        return self._refused.pop(partition, {})
 
     async def on_rebalance(
         self,
@@ -301,6 +307,10 @@ class WindowTable(faust.Table[bytes, bytes]):
     def partition(self, partition: int) -> PartitionTable:
         """Return the database of a partition's windows."""
         return cast(WindowStore, self.data).partition(partition)
+
+    def take_refused(self, partition: int) -> dict[bytes, int]:
+        """Return, once, whose changelog records have to be written again, newer ones."""
+        return cast(WindowStore, self.data).take_refused(partition)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Apply what recovery still has in its buffers, then go on as Faust does.

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -28,7 +30,7 @@ Applied = Callable[[ConsumerRecord], int]
 """The source offset that a record was made at."""
 
 Others = dict[bytes, int]
-"""User id -> newest source offset of the records that are perhaps not ours."""
+"""User id -> source offset of the last record, which is perhaps not ours."""
 
 
 def outdone(partition: Partition, others: Others) -> dict[bytes, State]:
@@ -39,7 +41,10 @@ def outdone(partition: Partition, others: Others) -> dict[bytes, State]:
     """
     partition.must_be_ours()
     partition.load(others)
-    ours = {key: partition.hot[key] or Forgotten(partition.last_offset) for key in others}
+    ours: dict[bytes, State] = {}
+    for key in others:
+        window = partition.hot[key]
+        ours[key] = Forgotten(partition.last_offset) if window is None else window
     return {key: state for key, state in ours.items() if state.applied_offset > others[key]}
 
 
@@ -56,13 +61,23 @@ class OwnedLog:
         self._next: dict[Partition, int] = {}
         """The offset our next record gets if nobody else writes."""
 
-    async def own(self, partitions: Sequence[Partition]) -> None:
-        """Begin to watch partitions from their present ends.
+    async def own(self, partitions: Sequence[Partition], within_ms: int) -> dict[Partition, Others]:
+        """Begin to watch partitions, and return what was written to them in the last moments.
+
+        That includes what a former self, frozen and thawed, wrote before it knew better.
 
         Raises:
-            DeliveryFailed: the broker did not say where these are.
+            DeliveryFailed: the broker did not answer.
         """
-        self._next.update(await self._ends(partitions))
+        ends = await self._ends(partitions)
+        self._next.update(ends)
+        since_ms = int(time.time() * 1000) - within_ms
+        found = {}
+        for partition, end in ends.items():
+            first = await self._first_since(partition, since_ms)
+            if first is not None and first < end:
+                found[partition] = await self._read_all(partition, first, end - 1)
+        return found
 
     def own_from(self, partition: Partition, offset: int) -> None:
         """Begin to watch a partition whose records before ``offset`` are known."""
@@ -106,7 +121,7 @@ class OwnedLog:
             return {}
         tps = {TopicPartition(self.topic, each.number): each for each in partitions}
         try:
-            async with asyncio.timeout(_READ_TIMEOUT_S), self._consumer() as consumer:
+            async with asyncio.timeout(_READ_TIMEOUT_S), self._connected() as consumer:
                 ends: dict[TopicPartition, int] = await consumer.end_offsets(list(tps))
         except (KafkaError, TimeoutError) as error:
             raise DeliveryFailed(f"the ends of {self.topic} are not known: {error!r}") from error
@@ -114,10 +129,10 @@ class OwnedLog:
 
     async def _others(self, partition: Partition, first: int, last: int) -> Others:
         try:
-            found = await self._read(partition.number, first, last)
-        except (KafkaError, TimeoutError) as error:
+            found = await self._read_all(partition, first, last)
+        except DeliveryFailed:
             self._next[partition] = first  # so that the next look begins there again
-            raise DeliveryFailed(f"others' records in {self.topic} not read: {error!r}") from error
+            raise
         self._counts.intrusions += 1
         log.warning(
             "somebody else wrote to %s/%s between offsets %s and %s",
@@ -128,21 +143,39 @@ class OwnedLog:
         )
         return found
 
-    async def _read(self, partition: int, first: int, last: int) -> Others:
-        tp = TopicPartition(self.topic, partition)
-        found: dict[bytes, int] = {}
-        async with asyncio.timeout(_READ_TIMEOUT_S), self._consumer() as consumer:
-            consumer.assign([tp])
-            consumer.seek(tp, first)
-            while await consumer.position(tp) <= last:
-                for record in (await consumer.getmany(timeout_ms=500)).get(tp, ()):
-                    applied = self._applied(record)
-                    found[record.key] = max(found.get(record.key, -1), applied)
+    async def _first_since(self, partition: Partition, since_ms: int) -> int | None:
+        tp = TopicPartition(self.topic, partition.number)
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S), self._connected() as consumer:
+                found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
+        except (KafkaError, TimeoutError) as error:
+            raise DeliveryFailed(f"{self.topic} cannot be searched: {error!r}") from error
+        return None if found is None else int(found.offset)
+
+    async def _read_all(self, partition: Partition, first: int, last: int) -> Others:
+        """Return the source offset of each key's last record between two offsets."""
+        tp = TopicPartition(self.topic, partition.number)
+        found: Others = {}
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S), self._connected() as consumer:
+                consumer.assign([tp])
+                consumer.seek(tp, first)
+                while await consumer.position(tp) <= last:
+                    for record in (await consumer.getmany(timeout_ms=500)).get(tp, ()):
+                        found[record.key] = self._applied(record)
+        except (KafkaError, TimeoutError) as error:
+            raise DeliveryFailed(f"{self.topic} cannot be read: {error!r}") from error
         return found
 
-    def _consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
+        try:
+            await consumer.start()
+            yield consumer
+        finally:
+            await consumer.stop()

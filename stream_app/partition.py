@@ -96,12 +96,35 @@ class Partition:
         self.tick += 1
         self._redo_tick = self.tick
         for key, state in states.items():
-            self.touched.setdefault(key, self.hot.get(key) or state)
+            self.touched.setdefault(key, self._current(key, state))
+
+    def _current(self, key: bytes, state: State) -> State:
+        """Return the user's state as it is now, where it once was ``state``."""
+        for newer in (self.dirty, self.storing):
+            if key in newer:
+                return newer[key]
+        self.load((key,))
+        window = self.hot[key]
+        if window is not None:
+            return window
+        return state if isinstance(state, Forgotten) else Forgotten(self.last_offset)
 
     def is_idle(self) -> bool:
         """Tell whether nothing of this partition is on its way anywhere."""
         busy = self.dirty or self.taken or self.touched or self.deliveries
         return not busy and not self.checkpointing.locked()
+
+    def write_again(self, held: dict[bytes, int]) -> None:
+        """Store and publish these users once more: in the log, something older comes last.
+
+        ``held``: user id -> source offset of what we hold.
+        """
+        self.load(held)
+        for key, offset in held.items():
+            window = self.hot[key]
+            state = Forgotten(offset) if window is None else window
+            self.dirty[key] = self.touched[key] = state
+        self.tick += bool(held)
 
     def uncovered(self) -> bool:
         """Tell whether a tick passed that no round covers yet."""

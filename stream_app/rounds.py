@@ -217,6 +217,15 @@ class Rounds:
         self._counts.tombstones += tombstones
         self._counts.updates_published += len(records) - tombstones
 
+    async def own(self, partitions: Sequence[Partition], within_ms: int) -> None:
+        """Begin to publish for partitions: what was published last must not be older than ours.
+
+        Raises:
+            DeliveryFailed: the broker did not answer.
+        """
+        for partition, last in (await self._log.own(partitions, within_ms)).items():
+            self._outdo(partition, last)
+
     async def look_after(self, partitions: Sequence[Partition]) -> None:
         """Look whether former owners wrote to idle partitions of the updates topic.
 

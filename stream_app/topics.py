@@ -118,6 +118,21 @@ async def partition_count(bootstrap_servers: str, topic: str) -> int:
     return present[topic]
 
 
+async def committed(settings: Settings) -> dict[int, int]:
+    """Return the worker group's committed offset of each events partition that has one.
+
+    Raises:
+        WaitForBroker: no broker answers.
+    """
+    async with _admin(settings.bootstrap_servers) as admin:
+        offsets = await admin.list_consumer_group_offsets(settings.app_id)
+    return {
+        tp.partition: found.offset
+        for tp, found in offsets.items()
+        if tp.topic == settings.events_topic and found.offset >= 0
+    }
+
+
 def check_counts(specs: Sequence[TopicSpec], present: dict[str, int]) -> None:
     """Refuse partition counts that differ from ``specs``, or topics that are not in ``present``.
 

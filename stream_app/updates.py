@@ -174,6 +174,20 @@ def _avro_floats(vector: Vector) -> bytes:
     return zigzag(len(vector)) + vector.astype("<f4", copy=False).tobytes() + b"\x00"
 
 
+def _as_float32(update: Update) -> Update:
+    """A JSON text names a float32 by its shortest digits; Avro carries the float32 itself."""
+
+    def exact(numbers: Sequence[float]) -> tuple[float, ...]:
+        return tuple(np.asarray(numbers, np.float32).tolist())
+
+    return msgspec.structs.replace(
+        update,
+        vector=exact(update.vector),
+        weights=dict(zip(update.weights, exact(tuple(update.weights.values())), strict=True)),
+        granularities={name: exact(each) for name, each in update.granularities.items()},
+    )
+
+
 _json_decoder = msgspec.json.Decoder(Update)
 
 
@@ -185,7 +199,7 @@ def decode(value: bytes) -> Update:
     """
     try:
         if value[:1] == b"{":
-            return _json_decoder.decode(value)
+            return _as_float32(_json_decoder.decode(value))
         if value[:10] == AVRO_PREFIX:
             record = fastavro.schemaless_reader(io.BytesIO(value[10:]), AVRO_SCHEMA, AVRO_SCHEMA)
             return msgspec.convert(record, Update, strict=False)

@@ -56,6 +56,8 @@ _BUFFERED_BATCHES = 16
 """Fetches of a partition waiting for the agent; Faust's default of 4,096 counts single events."""
 _DEAD_LETTER_RETRY_S = 1.0
 _COLLECT_EVERY_S = 3600.0
+_FROZEN_SESSIONS = 3
+"""How many session timeouts back a former owner's late update is looked for."""
 _IDLE_LOOK_S = 5.0
 """Under the changelog's compaction lag of six session timeouts: compaction comes after us."""
 _ENDED = frozenset({"stopped", "failed"})
@@ -190,19 +192,31 @@ class Worker:
         topic = self.settings.events_topic
         for number in sorted(tp.partition for tp in actives if tp.topic == topic):
             if number not in self._partitions:
-                self._partitions[number] = Partition(number, self._table.partition(number))
-        await self._own_updates()
+                partition = Partition(number, self._table.partition(number))
+                partition.write_again(self._table.take_refused(number))
+                self._partitions[number] = partition
+        self._spawn(self._own_updates(list(self._partitions.values())))
+        self._rounds.want()
         self.state = "running"
         log.info("Partitions assigned and restored: %s", sorted(self._partitions) or "none")
         self._item_vectors.want()
 
-    async def _own_updates(self) -> None:
-        """From here on, whatever is on our updates partitions and not ours is a former owner's."""
-        while self._partitions:
+    async def _own_updates(self, partitions: Sequence[Partition]) -> None:
+        """Outdo what a former owner, perhaps our former self, wrote of late to our updates."""
+        settings = self.settings
+        within_ms = int(_FROZEN_SESSIONS * settings.session_timeout_s * 1000)
+        while not any(partition.revoked for partition in partitions):
             try:
-                await self._updates_log.own(list(self._partitions.values()))
-            except DeliveryFailed as error:
-                log.warning("%s; trying again", error)
+                folded = await topics.committed(settings)
+                for partition in partitions:
+                    committed = folded.get(partition.number, 0)
+                    partition.last_offset = max(partition.last_offset, committed - 1)
+                await self._rounds.own(partitions, within_ms)
+            except PartitionRevoked as error:
+                log.info("%s", error)
+            except (DeliveryFailed, WaitForBroker) as error:
+                log.warning("Updates of former owners not looked for yet: %s", error)
+                await asyncio.sleep(_DEAD_LETTER_RETRY_S)
             else:
                 return
 
@@ -446,8 +460,11 @@ class Worker:
             for count, (key, window) in enumerate(list(partition.hot.items())):
                 if count % 1000 == 999:
                     await asyncio.sleep(0)
-                if window is not None and not item_ids.isdisjoint(window.item_ids):
-                    partition.touched.setdefault(key, partition.hot.get(key) or window)
+                if window is None or item_ids.isdisjoint(window.item_ids):
+                    continue
+                current = partition.hot.get(key)  # it may have been forgotten meanwhile
+                if current is not None:
+                    partition.touched.setdefault(key, current)
             partition.tick += 1
         self._rounds.want()
 
@@ -473,6 +490,7 @@ class Worker:
 
     def _describe(self) -> dict[str, Any]:
         info = self._encoder_process.info
+        self.counts.encoder_restarts = max(0, self._encoder_process.epoch - 1)
         partitions = self._partitions.values()
         return {
             "state": self.state,
