@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -29,8 +30,16 @@ _READ_TIMEOUT_S = 10.0
 Applied = Callable[[ConsumerRecord], int]
 """The source offset that a record was made at."""
 
-Others = dict[bytes, int]
-"""User id -> source offset of the last record, which is perhaps not ours."""
+
+class LastRecord(NamedTuple):
+    """What a log says last of a user."""
+
+    applied_offset: int
+    forgotten: bool
+
+
+Others = dict[bytes, LastRecord]
+"""User id -> the last record, which is perhaps not ours."""
 
 
 def outdone(partition: Partition, others: Others) -> dict[bytes, State]:
@@ -41,11 +50,15 @@ def outdone(partition: Partition, others: Others) -> dict[bytes, State]:
     """
     partition.must_be_ours()
     partition.load(others)
-    ours: dict[bytes, State] = {}
-    for key in others:
+    newer: dict[bytes, State] = {}
+    for key, last in others.items():
         window = partition.hot[key]
-        ours[key] = Forgotten(partition.last_offset) if window is None else window
-    return {key: state for key, state in ours.items() if state.applied_offset > others[key]}
+        if window is None and last.forgotten:
+            continue
+        ours = Forgotten(partition.last_offset) if window is None else window
+        if ours.applied_offset > last.applied_offset:
+            newer[key] = ours
+    return newer
 
 
 class OwnedLog:
@@ -162,7 +175,8 @@ class OwnedLog:
                 consumer.seek(tp, first)
                 while await consumer.position(tp) <= last:
                     for record in (await consumer.getmany(timeout_ms=500)).get(tp, ()):
-                        found[record.key] = self._applied(record)
+                        applied = self._applied(record)
+                        found[record.key] = LastRecord(applied, record.value is None)
         except (KafkaError, TimeoutError) as error:
             raise DeliveryFailed(f"{self.topic} cannot be read: {error!r}") from error
         return found
