@@ -125,13 +125,13 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._sequences: defaultdict[TP, int] = defaultdict(int)
         self._sequences_since = -1
+        self._held: list[tuple[int, TP, list[Any]]] = []
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield (partition, message) as Faust expects, one message per fetched partition."""
-        if self._last_fetch_records < _SMALL_FETCH_RECORDS:
-            await asyncio.sleep(self.linger_s)
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow.wait())
+        await self._ready()
+        for tp, batch in self._released():
+            yield tp, self._batch_message(tp, batch, self.app.consumer_generation_id)
         wanted = self._wanted()
         if not wanted:
             await asyncio.sleep(_REBALANCING_POLL_S)
@@ -151,11 +151,31 @@ class BatchConsumer(driver.Consumer):
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if tp.topic == self.source_topic:
                 if self.app.rebalancing:
-                    break  # a rebalance ends by seeking back to the committed offsets
-                yield tp, self._batch_message(tp, batch, generation)
+                    self._held.append((generation, tp, batch))
+                else:
+                    yield tp, self._batch_message(tp, batch, generation)
             else:
                 for record in batch:
                     yield tp, self._to_message(tp, record)
+
+    async def _ready(self) -> None:
+        """Wait while flow is stopped, and a little after a small fetch."""
+        if self._last_fetch_records < _SMALL_FETCH_RECORDS:
+            await asyncio.sleep(self.linger_s)
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+
+    def _released(self) -> list[tuple[TP, list[Any]]]:
+        """Return what was fetched at the very end of a rebalance, once that is over.
+
+        A fetch begun before a rebalance may come back between its last seek and its end. The
+        consumer has moved on past these records, so they must not be dropped.
+        """
+        if not self._held or self.app.rebalancing:
+            return []
+        held, self._held = self._held, []
+        current = self.app.consumer_generation_id
+        return [(tp, batch) for generation, tp, batch in held if generation == current]
 
     def _wanted(self) -> set[TP]:
         """Return the partitions to fetch from now.

@@ -214,24 +214,32 @@ class WindowEncoder:
             self._rows.use(rows)
             fresh = np.flatnonzero(rows == NEW).tolist()
             if fresh:
-                new += self._assigned(list(dict.fromkeys(flat[at] for at in fresh)))
+                self._assign(list(dict.fromkeys(flat[at] for at in fresh)), new)
                 for at in fresh:
                     rows[at] = look_up(flat[at])
             parts.append(rows)
         return (np.concatenate(parts) if parts else np.empty(0, np.int32)), new
 
-    def _assigned(self, keys: Sequence[str]) -> list[tuple[str, int, str]]:
+    def _assign(self, keys: Sequence[str], new: list[tuple[str, int, str]]) -> None:
+        """Give rows to keys whose text is known, and add (key, row, text) of each to ``new``.
+
+        Raises:
+            RowsExhausted: and none of ``new`` has a row any more, for their texts never get there.
+        """
         item_ids = [key for key in keys if not key.startswith(_INLINE)]
         known: dict[str, str | None] = dict(zip(item_ids, self._texts.texts(item_ids), strict=True))
-        assigned = []
-        for key in keys:
-            text = known[key] if key in known else key[1:]
-            if text is None or key in self._poison:
-                self._rows.mark_unknown(key)
-                self._counts.unknown_items += text is None
-            else:
-                assigned.append((key, self._rows.assign(key), text))
-        return assigned
+        try:
+            for key in keys:
+                text = known[key] if key in known else key[1:]
+                if text is None or key in self._poison:
+                    self._rows.mark_unknown(key)
+                    self._counts.unknown_items += text is None
+                else:
+                    new.append((key, self._rows.assign(key), text))
+        except RowsExhausted:
+            for key, _, _ in new:
+                self._rows.discard(key)
+            raise
 
     async def _put(self, texts: list[tuple[str, int, str]]) -> None:
         """Put texts into their rows; find the poison if that fails twice."""

@@ -56,6 +56,7 @@ _BUFFERED_BATCHES = 16
 """Fetches of a partition waiting for the agent; Faust's default of 4,096 counts single events."""
 _DEAD_LETTER_RETRY_S = 1.0
 _COLLECT_EVERY_S = 3600.0
+_TRIES_TO_OWN = 3
 _FROZEN_SESSIONS = 3
 """How many session timeouts back a former owner's late update is looked for."""
 _IDLE_LOOK_S = 5.0
@@ -188,24 +189,27 @@ class Worker:
 
     async def _on_recovered(self) -> None:
         """Begin with the partitions whose windows Faust has just restored."""
+        self._drop_partitions()
         actives = self.app.assignor.assigned_actives()
         topic = self.settings.events_topic
         for number in sorted(tp.partition for tp in actives if tp.topic == topic):
-            if number not in self._partitions:
-                partition = Partition(number, self._table.partition(number))
-                partition.write_again(self._table.take_refused(number))
-                self._partitions[number] = partition
-        self._spawn(self._own_updates(list(self._partitions.values())))
+            partition = Partition(number, self._table.partition(number))
+            partition.write_again(self._table.take_refused(number))
+            self._partitions[number] = partition
+        await self._own_updates(list(self._partitions.values()))
         self._rounds.want()
         self.state = "running"
         log.info("Partitions assigned and restored: %s", sorted(self._partitions) or "none")
         self._item_vectors.want()
 
     async def _own_updates(self, partitions: Sequence[Partition]) -> None:
-        """Outdo what a former owner, perhaps our former self, wrote of late to our updates."""
+        """Outdo what a former owner, perhaps our former self, wrote of late to our updates.
+
+        Before the first event, for what is read must not be older than what we publish.
+        """
         settings = self.settings
         within_ms = int(_FROZEN_SESSIONS * settings.session_timeout_s * 1000)
-        while not any(partition.revoked for partition in partitions):
+        for _ in range(_TRIES_TO_OWN):
             try:
                 folded = await topics.committed(settings)
                 for partition in partitions:
@@ -215,10 +219,11 @@ class Worker:
             except PartitionRevoked as error:
                 log.info("%s", error)
             except (DeliveryFailed, WaitForBroker) as error:
-                log.warning("Updates of former owners not looked for yet: %s", error)
+                log.warning("Late updates of former owners not looked for yet: %s", error)
                 await asyncio.sleep(_DEAD_LETTER_RETRY_S)
-            else:
-                return
+                continue
+            return
+        log.error("Late updates of former owners, if any, stand until their users' next events")
 
     async def _look_after_idle(self) -> None:
         """Busy partitions notice strange records by their acknowledgements; idle ones must look."""
@@ -241,12 +246,15 @@ class Worker:
         self.state = "rebalancing"
         if self._lease.is_held() and self.failure is None:
             await self._last_checkpoint(self.settings.session_timeout_s / 2)
+        self._drop_partitions()
+        gc.collect()
+
+    def _drop_partitions(self) -> None:
         for partition in self._partitions.values():
             partition.revoke()
             self._changelog.release(partition)
             self._updates_log.release(partition)
         self._partitions.clear()
-        gc.collect()
 
     async def _last_checkpoint(self, timeout_s: float) -> None:
         partitions = list(self._partitions.values())

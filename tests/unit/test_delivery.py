@@ -108,3 +108,14 @@ def test_a_fetch_is_one_message_at_its_last_offset_and_numbered() -> None:
     assert consumer._batch_message(SOURCE, records, 4).value.sequence == 1
     consumer.app.rebalancing_count = 2
     assert consumer._batch_message(SOURCE, records, 5).value.sequence == 0
+
+
+def test_what_is_fetched_at_the_end_of_a_rebalance_is_kept_until_it_is_over() -> None:
+    consumer = bare_consumer()
+    consumer._held = [(4, SOURCE, [record(7)]), (3, SOURCE, [record(1)])]
+    consumer.app = SimpleNamespace(rebalancing=True, consumer_generation_id=4)
+    assert consumer._released() == []
+    consumer.app.rebalancing = False
+    (kept,) = consumer._released()
+    assert (kept[0], kept[1][0].offset) == (SOURCE, 7)  # of this generation only
+    assert consumer._released() == []
