@@ -96,7 +96,7 @@ class Settings(BaseModel):
     )
 
     micro_batch_linger_ms: float = Field(
-        2.0, ge=0, le=1000, description="Longest wait for more users before a micro-batch goes."
+        1.0, ge=0, le=1000, description="Longest wait for more users before a micro-batch goes."
     )
     micro_batch_max_users: int = Field(4096, ge=1, le=65_536, description="Users per micro-batch.")
     fetch_max_records: int = Field(
