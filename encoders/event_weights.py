@@ -102,6 +102,7 @@ class _KnownEvents:
 
     @classmethod
     def of(cls, batch: WindowBatch, known: npt.NDArray[np.bool_]) -> _KnownEvents:
+        """Return the events whose row is known, users without any kept as empty windows."""
         counts = np.diff(batch.offsets)
         users = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         rows = batch.rows.astype(np.int64)

@@ -113,10 +113,14 @@ def test_two_encoders_agree(kind: Kind, filled: InterestEncoder) -> None:
     other.close()
 
 
-def test_closing_twice_does_no_harm(kind: Kind) -> None:
+def test_closing_twice_does_no_harm_and_leaves_others_alone(
+    kind: Kind, filled: InterestEncoder
+) -> None:
+    before = filled.encode(one_window([1])).vectors
     encoder = kind.build()
     encoder.close()
     encoder.close()
+    assert np.array_equal(filled.encode(one_window([1])).vectors, before)
 
 
 @pytest.mark.parametrize("context", [True, False])
