@@ -76,8 +76,8 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dimensions: int = 0
     """D of the vectors; 0: as many as the text model has (untrained it must be so)."""
     weights: dict[str, float] = msgspec.field(default_factory=_default_weights)
-    """Weight of each granularity in the fusion; 0 leaves it out. The document alone is the default: the
-    mixes tried on MovieLens-1M lie within the noise of it, and one is pooled faster than four."""
+    """Weight of each granularity in the fusion; 0 leaves it out. The document alone is the default:
+    the mixes tried on MovieLens-1M lie within its noise, and one is pooled faster than four."""
     fusion: Fusion = "weighted_mean"
     """add: sum of weighted granularities and context; weighted_mean: their mean, and context;
     attention: softmax over granularities of log weight + query . P_i / sqrt(D), and context;
