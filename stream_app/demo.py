@@ -58,6 +58,8 @@ def run(options: Options, config: Path | None) -> int:
     Raises:
         InterestStreamError: a part could not be started or did not do its work.
     """
+    # A shell that starts us in the background has SIGINT ignored; a stop must work all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     console = Console()
     _make_room(options.directory)
