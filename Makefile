@@ -19,7 +19,7 @@ help:  ## say what can be made
 	@echo "make demo    the whole stream on MovieLens-1M (EVENTS=20000, KEEP=1 keeps it all up)"
 	@echo "make test    every test, on a real Kafka (TESTS=tests/unit for a part)"
 	@echo "make lint    ruff, mypy --strict, import contracts"
-	@echo "make bench   speed against the peers (QUICK=1: three minutes, smaller)"
+	@echo "make bench   speed against the peers (QUICK=1: about four minutes, smaller)"
 	@echo "make lock    resolve the pinned versions anew"
 	@echo "make clean   remove what was built or left by runs (not .venv)"
 
