@@ -131,7 +131,7 @@ def _say(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three minutes, a smaller size")
+    parser.add_argument("--quick", action="store_true", help="about four minutes, a smaller size")
     parser.add_argument("--no-texts", action="store_true", help="leave the text encoder out")
     arguments = parser.parse_args()
     began = time.monotonic()
