@@ -108,7 +108,7 @@ class PartitionTable:
                 continue
             rows.append((key, record.value))
             if record.value is None:
-                self._remember_forgotten(key, record.applied_offset)
+                self.remember_forgotten(key, record.applied_offset)
         self.write(rows, max(last_offset, self.changelog_offset() or 0))
         return refused
 
@@ -117,7 +117,12 @@ class PartitionTable:
             return codec.applied_offset(held)
         return self._forgotten.get(key, -1)
 
-    def _remember_forgotten(self, key: bytes, applied_offset: int) -> None:
+    def forgotten_at(self, key: bytes) -> int | None:
+        """Return the source offset at which the user was forgotten, if that is remembered."""
+        return self._forgotten.get(key)
+
+    def remember_forgotten(self, key: bytes, applied_offset: int) -> None:
+        """Remember in memory where a user was forgotten: a stale record must not undo it."""
         self._forgotten[key] = applied_offset
         if len(self._forgotten) > _MAX_FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]

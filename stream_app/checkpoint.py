@@ -119,8 +119,10 @@ async def _encoded(dirty: dict[bytes, State]) -> list[OutRecord]:
 
 
 def _let_forgotten_go(partition: Partition, stored: dict[bytes, State]) -> None:
-    """Not even the id of a forgotten user stays in memory once the tombstone is stored."""
+    """Of a forgotten user only where it happened stays in memory, against stale records."""
     for key, state in stored.items():
-        gone = isinstance(state, Forgotten) and partition.hot.get(key, state) is None
-        if gone and key not in partition.dirty:
+        if not isinstance(state, Forgotten):
+            continue
+        partition.table.remember_forgotten(key, state.applied_offset)
+        if partition.hot.get(key, state) is None and key not in partition.dirty:
             del partition.hot[key]

@@ -55,7 +55,12 @@ def outdone(partition: Partition, others: Others) -> dict[bytes, State]:
         window = partition.hot[key]
         if window is None and last.forgotten:
             continue
-        ours = Forgotten(partition.last_offset) if window is None else window
+        ours: State
+        if window is not None:
+            ours = window
+        else:  # a forget older than our memory: it lies somewhere before what is folded
+            forgotten_at = partition.table.forgotten_at(key)
+            ours = Forgotten(partition.last_offset if forgotten_at is None else forgotten_at)
         if ours.applied_offset > last.applied_offset:
             newer[key] = ours
     return newer
