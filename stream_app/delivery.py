@@ -9,8 +9,10 @@ which name is gone when a new one changes them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -30,6 +32,11 @@ APPLIED_OFFSET_HEADER = "applied_offset"
 
 _COMMIT_RETRY_S = 0.5
 _REBALANCING_POLL_S = 0.05
+_FETCH_MAX_WAIT_MS = 200
+"""How long the broker may hold a fetch back while there is nothing new. A partition whose records
+nobody had drained when the fetch went out is not in it and waits as long; Faust has 1,500."""
+_FETCHED_MAX = 16
+"""Batches drained ahead of the worker's loop before aiokafka has to wait."""
 _SMALL_FETCH_RECORDS = 256
 """After a smaller fetch the next one waits the linger: one-record fetches would cost half a core
 at 1,000 events/s."""
@@ -56,26 +63,196 @@ class PassThrough(faust.Schema[Any, Any]):
         return message.value
 
 
+class Fetched(NamedTuple):
+    """What was drained of one partition at one moment."""
+
+    tp: TP
+    records: list[Any]
+    seeks: int
+    """How often the partition had been sought until then."""
+
+
+class NoThread:
+    """Stands in for a thread: the service runs in the loop that started it."""
+
+    def __init__(self, service: LeasedConsumerThread) -> None:
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Serve until the service is stopped."""
+        self._task = self._service.parent_loop.create_task(self._service._serve())
+
+    def stop(self) -> None:
+        """Return at once: whoever stops the service waits for its shutdown."""
+
+
 class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
-    """aiokafka's thread, but it remembers its last good heartbeat and commits patiently."""
+    """What Faust runs aiokafka's consumer in; here it is no thread, but the worker's own loop.
+
+    Two busy loops in two threads wait for each other's interpreter lock several times per fetch:
+    at 1,000 events/s that was most of the time from the broker to the agent. A worker whose loop
+    is stuck sends no heartbeats either, so another one takes over.
+
+    It also has a lease, patient commits and complete seeks, and it fetches ahead: what arrives is
+    drained at once, whatever the agent does. So each fetch asks for every partition; aiokafka
+    leaves those with records not yet drained out of it, and they would wait until it comes back.
+
+    What is drained is passed on if no rebalance was under way at that moment and its partition has
+    not been sought since. Anything else comes again, for a rebalance ends with a seek to the
+    committed offsets, and what is drained after that seek is put back.
+    """
 
     lease_renewed_at = float("-inf")
     """``time.monotonic()`` when a heartbeat was sent that the coordinator then confirmed."""
 
-    async def on_start(self) -> None:
-        """Start aiokafka's consumer and watch its heartbeats."""
-        await super().on_start()
-        coordinator = self._ensure_consumer()._coordinator
-        heartbeat = coordinator._do_heartbeat
+    def __init__(self, consumer: BatchConsumer) -> None:
+        loop = consumer.loop
+        super().__init__(
+            consumer,
+            loop=loop,
+            thread_loop=loop,
+            Worker=cast(Any, NoThread),
+            beacon=consumer.beacon,
+        )
+        self.linger_s = consumer.linger_s
+        self._seeks: Counter[TP] = Counter()
+        self._fetched: deque[Fetched] = deque()
+        self._arrived = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._last_fetch_records = 0
+        self._failure: BaseException | None = None
 
-        async def watched() -> bool:
+    async def on_start(self) -> None:
+        """Start aiokafka's consumer, watch its heartbeats, and fetch."""
+        await super().on_start()
+        consumer = self._ensure_consumer()
+        coordinator, fetcher = consumer._coordinator, consumer._fetcher
+        heartbeat, fetch = coordinator._do_heartbeat, fetcher._proc_fetch_request
+
+        async def watched_heartbeat() -> bool:
             sent_at = time.monotonic()
             confirmed: bool = await heartbeat()
             if confirmed:
                 self.lease_renewed_at = sent_at
             return confirmed
 
-        coordinator._do_heartbeat = watched
+        async def lingering_fetch(*arguments: Any) -> Any:
+            # What has just arrived is on its way meanwhile; only the next fetch waits.
+            result = await fetch(*arguments)
+            if self._last_fetch_records < _SMALL_FETCH_RECORDS:
+                await asyncio.sleep(self.linger_s)
+            return result
+
+        coordinator._do_heartbeat = watched_heartbeat
+        fetcher._proc_fetch_request = lingering_fetch
+        self.add_future(self._fetch_ahead())
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
+        return consumer
+
+    async def take(self, timeout_s: float) -> list[Fetched]:
+        """Return what was fetched, waiting for it in the worker's loop.
+
+        Raises:
+            KafkaError: a fetch failed for good.
+        """
+        if not self._fetched and self._failure is None:
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._arrived.wait()
+        if self._failure is not None:
+            raise self._failure
+        taken = [self._fetched.popleft() for _ in range(len(self._fetched))]
+        self._taken.set()
+        rebalancing = self.app.rebalancing
+        return [
+            each
+            for each in taken
+            if each.seeks == self._seeks[each.tp] and not (rebalancing and self._is_source(each.tp))
+        ]
+
+    async def _fetch_ahead(self) -> None:
+        try:
+            while not self.should_stop:
+                fetched = await self._fetch()
+                if not fetched:
+                    continue
+                self._taken.clear()
+                self._fetched += fetched
+                self._arrived.set()
+                if len(self._fetched) >= _FETCHED_MAX:
+                    await self._taken.wait()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._failure = error
+            self._arrived.set()
+
+    async def _fetch(self) -> list[Fetched]:
+        consumer = self._ensure_consumer()
+        wanted = self._wanted()
+        if not wanted:
+            await asyncio.sleep(_REBALANCING_POLL_S)
+            return []
+        records = await self._fetch_records(
+            consumer,
+            wanted,
+            timeout=_REBALANCING_POLL_S if self.app.rebalancing else 1.0,
+            max_records=consumer._max_poll_records,
+        )
+        # From here on no await: what is drained is judged at the moment of draining.
+        self._last_fetch_records = sum(map(len, records.values()))
+        if self.app.rebalancing:
+            self._put_back({tp: of for tp, of in records.items() if self._is_source(tp)})
+            records = {tp: of for tp, of in records.items() if not self._is_source(tp)}
+        return [Fetched(tp, of, self._seeks[tp]) for tp, of in records.items()]
+
+    def _wanted(self) -> set[TP]:
+        """Return the partitions to fetch from now; of the source topic none in a rebalance."""
+        if not self.consumer.flow_active:
+            return set()
+        active = self.consumer._get_active_partitions()
+        return {tp for tp in active if not (self.app.rebalancing and self._is_source(tp))}
+
+    def _put_back(self, records: Mapping[TP, list[Any]]) -> None:
+        consumer = self._ensure_consumer()
+        for tp in records.keys() & consumer.assignment():
+            consumer.seek(tp, records[tp][0].offset)
+
+    def _is_source(self, tp: TP) -> bool:
+        return bool(tp.topic == cast(BatchConsumer, self.consumer).source_topic)
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        self._seeks.update(partitions.keys())
+        await super()._seek_wait(consumer, partitions)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Go back to the committed offsets; where there is none, to the beginning.
+
+        aiokafka stays where it is if there is none: what was fetched and dropped in a rebalance
+        before the first commit would be gone.
+        """
+        return cast(Mapping[TP, int], await self.call_thread(self._seek_to_committed))
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        committed = {tp: await consumer.committed(tp) for tp in consumer.assignment()}
+        never = [tp for tp, offset in committed.items() if not offset and self._is_source(tp)]
+        begin = await consumer.beginning_offsets(never) if never else {}
+        ours = consumer.assignment()
+        for tp, offset in committed.items():
+            to = begin.get(tp, offset)
+            if to is not None and tp in ours:
+                self._seeks[tp] += 1
+                consumer.seek(tp, to)
+        return committed
+
+    async def _gather_remaining_tasks(self) -> None:
+        """Leave the loop's other tasks alone: it is the worker's."""
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; wait for a lost broker; give up once the partitions are no longer ours.
@@ -111,82 +288,41 @@ class BatchConsumer(driver.Consumer):
 
     source_topic: str
     linger_s: float
-    _last_fetch_records = _SMALL_FETCH_RECORDS
 
     def _new_consumer_thread(self) -> LeasedConsumerThread:
-        return LeasedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return LeasedConsumerThread(self)
+
+    @property
+    def _leased(self) -> LeasedConsumerThread:
+        return cast(LeasedConsumerThread, self._thread)
 
     @property
     def lease_renewed_at(self) -> float:
         """``time.monotonic()`` of the last heartbeat that the coordinator confirmed."""
-        return self._thread.lease_renewed_at  # type: ignore[attr-defined,no-any-return]
+        return self._leased.lease_renewed_at
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sequences: defaultdict[TP, int] = defaultdict(int)
         self._sequences_since = -1
-        self._held: list[tuple[int, TP, list[Any]]] = []
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield (partition, message) as Faust expects, one message per fetched partition."""
-        await self._ready()
-        for tp, batch in self._released():
-            yield tp, self._batch_message(tp, batch, self.app.consumer_generation_id)
-        wanted = self._wanted()
-        if not wanted:
-            await asyncio.sleep(_REBALANCING_POLL_S)
-            return
-        rebalancing = self.app.rebalancing
-        records = await self._getmany(wanted, _REBALANCING_POLL_S if rebalancing else timeout)
-        generation = self.app.consumer_generation_id
-        if self.should_stop:
-            return
-        if not self.flow_active:
-            await self.perform_seek()
-            return
-        self._last_fetch_records = sum(map(len, records.values())) or _SMALL_FETCH_RECORDS
-        for tp, batch in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                break
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            if tp.topic == self.source_topic:
-                if self.app.rebalancing:
-                    self._held.append((generation, tp, batch))
-                else:
-                    yield tp, self._batch_message(tp, batch, generation)
-            else:
-                for record in batch:
-                    yield tp, self._to_message(tp, record)
-
-    async def _ready(self) -> None:
-        """Wait while flow is stopped, and a little after a small fetch."""
-        if self._last_fetch_records < _SMALL_FETCH_RECORDS:
-            await asyncio.sleep(self.linger_s)
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
-
-    def _released(self) -> list[tuple[TP, list[Any]]]:
-        """Return what was fetched at the very end of a rebalance, once that is over.
-
-        A fetch begun before a rebalance may come back between its last seek and its end. The
-        consumer has moved on past these records, so they must not be dropped.
-        """
-        if not self._held or self.app.rebalancing:
-            return []
-        held, self._held = self._held, []
-        current = self.app.consumer_generation_id
-        return [(tp, batch) for generation, tp, batch in held if generation == current]
-
-    def _wanted(self) -> set[TP]:
-        """Return the partitions to fetch from now.
-
-        Of the source topic none before a rebalance is over: at its end Faust empties the agents'
-        queues once more, and what it fetched a moment earlier would be gone.
-        """
-        active = self._get_active_partitions()
-        if not self.app.rebalancing:
-            return set(active)
-        return {tp for tp in active if tp.topic != self.source_topic}
+        fetched = await self._leased.take(timeout)
+        generation = self.app.consumer_generation_id
+        for tp, records, _ in fetched:
+            if self.should_stop or not self.flow_active:
+                return  # a rebalance has begun, and ends with a seek
+            if self.app.consumer_generation_id != generation:
+                return
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            if tp.topic == self.source_topic:
+                yield tp, self._batch_message(tp, records, generation)
+            else:
+                for record in records:
+                    yield tp, self._to_message(tp, record)
 
     def _batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
         if self._sequences_since != self.app.rebalancing_count:
@@ -292,6 +428,7 @@ class WindowStore(Store[bytes, bytes]):
         generation_id: int = 0,
     ) -> None:
         """Close the databases of changelog partitions that left us."""
+        cast(BatchApp, self.app).on_assigned()
         ours = self.table.changelog_topic.topics
         for tp in revoked:
             if tp.topic in ours:
@@ -376,6 +513,26 @@ class BatchApp(faust.App):
 
     BootStrategy = ClosedBootStrategy
     owner: AppOwner
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rebalance_lock = threading.Lock()
+        self._recovering = 0
+
+    def on_rebalance_start(self) -> None:
+        """Begin a rebalance, perhaps while another one ends. Called in the consumer's thread."""
+        with self._rebalance_lock:
+            super().on_rebalance_start()
+
+    def on_assigned(self) -> None:
+        """Remember which rebalance it is whose windows are to be restored now."""
+        self._recovering = self.rebalancing_count
+
+    def on_rebalance_end(self) -> None:
+        """End the rebalance, unless the next one has begun meanwhile, which stock Faust ends."""
+        with self._rebalance_lock:
+            if self._recovering == self.rebalancing_count:
+                super().on_rebalance_end()
 
     def FlowControlQueue(  # noqa: N802  # Faust's name
         self, maxsize: int | None = None, *, clear_on_resume: bool = False

@@ -2,6 +2,9 @@
 
 Beside a busy event loop a torch thread loses most of its speed to the interpreter lock; in its own
 process it keeps it, and a crash, a hang or an out-of-memory kill does not take the stream down.
+
+The worker's loop reads and writes the pipe itself. The standard library's process pool does it
+from two threads: each request woke both, and they fought the loop for the interpreter lock.
 """
 
 from __future__ import annotations
@@ -10,16 +13,20 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+import pickle
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar, cast
 
-import encoders
+from encoders import EncoderError
 from encoders.config import EncoderConfig
-from encoders.interface import EncoderInfo, Float32, Int32, Interests, TextReport, WindowBatch
+from encoders.interface import EncoderInfo
+from stream_app import encoder_child
+from stream_app.encoder_child import Answer, Request
 from stream_app.errors import FixSettings, InterestStreamError, RestartWorker
 
 T = TypeVar("T")
@@ -27,10 +34,88 @@ T = TypeVar("T")
 log = logging.getLogger("stream_app.encoder")
 
 _MAX_STARTS_IN_A_ROW = 5
+_CLOSE_TIMEOUT_S = 5.0
+_LENGTH = struct.Struct("!i")
+"""Before each message, as :class:`multiprocessing.connection.Connection` frames them."""
 
 
 class EncoderFailed(InterestStreamError):
     """The encoder raised, hung or died over a request; it is up again."""
+
+
+class EncoderDied(Exception):
+    """The process has closed its end of the pipe."""
+
+
+class RequestPipe(asyncio.Protocol):
+    """The loop's end of the pipe: requests out, answers in, in the same order."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._received = bytearray()
+
+    @classmethod
+    async def over(cls, pipe: Connection[Request, Answer]) -> RequestPipe:
+        """Take over a duplex pipe's end."""
+        with pipe:
+            end = socket.socket(fileno=os.dup(pipe.fileno()))
+        _, protocol = await asyncio.get_running_loop().create_unix_connection(cls, sock=end)
+        return protocol
+
+    async def ask(
+        self, timeout_s: float, function: Callable[..., T], arguments: tuple[Any, ...]
+    ) -> T:
+        """Have the process run the function, and return what it returned.
+
+        Raises:
+            TimeoutError: no answer in time.
+            EncoderDied: there will be no answer.
+            Exception: what the function raised.
+        """
+        if self._transport is None or self._transport.is_closing():
+            raise EncoderDied
+        message = pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL)
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._transport.writelines([_LENGTH.pack(len(message)), message])
+        async with asyncio.timeout(timeout_s):
+            return cast(T, await answer)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to write."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over each answer that is complete."""
+        received = self._received
+        received += data
+        while len(received) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(received)
+            end = _LENGTH.size + length
+            if len(received) < end:
+                return
+            went_well, outcome = pickle.loads(memoryview(received)[_LENGTH.size : end])
+            del received[:end]
+            answer = self._waiting.popleft()
+            if answer.done():  # nobody waits any more
+                continue
+            if went_well:
+                answer.set_result(outcome)
+            else:
+                answer.set_exception(outcome)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everybody who waits."""
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(EncoderDied())
 
 
 class EncoderProcess:
@@ -42,8 +127,8 @@ class EncoderProcess:
         self._config = config
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
-        self._pool: ProcessPoolExecutor | None = None
-        self._pid: int | None = None
+        self._process: SpawnProcess | None = None
+        self._pipe: RequestPipe | None = None
         self._starting = asyncio.Lock()
         self.epoch = 0
         """How often it was started. What the process held in memory is gone with an epoch."""
@@ -52,20 +137,26 @@ class EncoderProcess:
     @property
     def pid(self) -> int | None:
         """The encoder's process id, while it runs."""
-        return self._pid
+        return None if self._process is None else self._process.pid
 
     async def start(self) -> EncoderInfo:
         """Start the process and load the models.
 
         Raises:
             FixSettings: the models cannot be loaded; the message says which and why.
+            EncoderDied: it ended while loading.
         """
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, mp_context=context)
-        loop = asyncio.get_running_loop()
+        ours, theirs = context.Pipe()
+        self._process = context.Process(
+            target=encoder_child.serve, args=(theirs,), name="encoder", daemon=True
+        )
+        with theirs:
+            self._process.start()
+        pipe = await RequestPipe.over(ours)
         try:
-            self._pid, info = await asyncio.wait_for(
-                loop.run_in_executor(self._pool, _load, self._config), self._start_timeout_s
+            info = await pipe.ask(
+                self._start_timeout_s, encoder_child.request_load, (self._config,)
             )
         except TimeoutError:
             self._kill()
@@ -73,15 +164,16 @@ class EncoderProcess:
                 f"the encoder did not load within encoder_start_timeout_s "
                 f"({self._start_timeout_s:g} s)"
             ) from None
-        except encoders.EncoderError as error:
+        except EncoderError as error:
             self._kill()
             raise FixSettings(str(error)) from None
+        self._pipe = pipe
         self.info = info
         self.epoch += 1
         return info
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run one of this module's ``request_`` functions in the process.
+        """Run one of ``encoder_child``'s ``request_`` functions in the process.
 
         Raises:
             EncoderFailed: it raised (the process lives on), or it hung or died (it is up again,
@@ -89,24 +181,16 @@ class EncoderProcess:
             RestartWorker: the process does not come up any more.
         """
         epoch = self.epoch
-        pool = self._pool
-        if pool is None:
+        if self._pipe is None:
             raise EncoderFailed("the encoder process is not running")
-        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(
-                loop.run_in_executor(pool, function, *arguments), self._request_timeout_s
-            )
+            return await self._pipe.ask(self._request_timeout_s, function, arguments)
         except TimeoutError:
             reason = f"no answer within encode_timeout_s ({self._request_timeout_s:g} s)"
-        except BrokenProcessPool:
+        except EncoderDied:
             reason = "the encoder process died"
-        except RuntimeError as error:
-            if "shutdown" not in str(error):
-                raise EncoderFailed(f"the encoder raised {error!r}") from error
-            reason = "the encoder process was being restarted"
         except Exception as error:
-            raise EncoderFailed(f"the encoder raised {error!r}") from error
+            raise EncoderFailed(f"the encoder raised {error}") from error
         await self._restart(epoch, reason)
         raise EncoderFailed(reason)
 
@@ -119,82 +203,27 @@ class EncoderProcess:
                 self._kill()
                 try:
                     await self.start()
-                except (BrokenProcessPool, FixSettings) as error:
-                    log.error("The encoder did not come up (%s of 5): %s", attempt + 1, error)
+                except (EncoderDied, FixSettings) as error:
+                    log.error("The encoder did not come up (%s of 5): %r", attempt + 1, error)
                     await asyncio.sleep(2**attempt / 2)
                 else:
                     return
             raise RestartWorker(f"the encoder process does not come up any more: {reason}")
 
     def _kill(self) -> None:
-        if self._pid is not None:
-            try:
-                os.kill(self._pid, signal.SIGKILL)
-            except ProcessLookupError:
-                log.debug("encoder process %s was gone already", self._pid)
-            self._pid = None
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.join(_CLOSE_TIMEOUT_S)
 
     async def stop(self) -> None:
         """Let the process close its files and end; kill it if it does not."""
-        if self._pool is None:
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            await asyncio.wait_for(loop.run_in_executor(self._pool, _close), 5)
-        except (TimeoutError, BrokenProcessPool, RuntimeError) as error:
-            log.warning("The encoder did not close cleanly: %r", error)
+        if self._pipe is not None:
+            try:
+                await self._pipe.ask(_CLOSE_TIMEOUT_S, encoder_child.request_close, ())
+            except (TimeoutError, EncoderDied, RuntimeError) as error:
+                log.warning("The encoder did not close cleanly: %r", error)
         self._kill()
-
-
-_encoder: encoders.InterestEncoder | None = None
-"""In the encoder process only."""
-
-
-def _load(config: EncoderConfig) -> tuple[int, EncoderInfo]:
-    global _encoder
-    for sent_to_all in (signal.SIGINT, signal.SIGTERM):  # the worker stops us when it is done
-        signal.signal(sent_to_all, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _encoder = encoders.build(config)
-    return os.getpid(), _encoder.info
-
-
-def _end_with_parent() -> None:
-    """A worker killed with -9 cannot stop us, and the pool's pipes do not tell either."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _close() -> None:
-    if _encoder is not None:
-        _encoder.close()
-
-
-def _loaded() -> encoders.InterestEncoder:
-    assert _encoder is not None, "called outside the encoder process"
-    return _encoder
-
-
-def request_texts(texts: Sequence[tuple[int, str]]) -> TextReport:
-    """In the encoder process: embed texts and keep them under their row numbers."""
-    return _loaded().put_texts(texts)
-
-
-def request_forgetting(texts: Sequence[tuple[int, str]]) -> None:
-    """In the encoder process: drop texts from memory and from disk."""
-    _loaded().drop_texts(texts)
-
-
-def request_interests(batch: WindowBatch, with_granularities: bool) -> Interests:
-    """In the encoder process: one vector per user of the batch."""
-    return _loaded().encode(batch, with_granularities=with_granularities)
-
-
-def request_item_vectors(rows: Int32) -> Float32:
-    """In the encoder process: vectors of single texts, [N, D]."""
-    return _loaded().item_vectors(rows)

@@ -12,14 +12,13 @@ import numpy as np
 from encoders.interface import Float32, Int32, Int64, Interests, UInt8, WindowBatch
 from state.window import Window
 from stream_app.dead_letters import DeadLetter
-from stream_app.encoder_process import (
-    EncoderFailed,
-    EncoderProcess,
+from stream_app.encoder_child import (
     request_forgetting,
     request_interests,
     request_item_vectors,
     request_texts,
 )
+from stream_app.encoder_process import EncoderFailed, EncoderProcess
 from stream_app.row_table import NEW, RowsExhausted, TextRows
 from stream_app.status import Counts
 

@@ -70,6 +70,7 @@ class Rounds:
         self._linger_s = linger_ms / 1000
         self._wanted = asyncio.Event()
         self._slots = asyncio.Semaphore(_ROUNDS_IN_FLIGHT)
+        self._under_way = 0
         self.bury: Callable[[Partition, list[DeadLetter]], None] = lambda partition, letters: None
 
     def want(self) -> None:
@@ -91,14 +92,17 @@ class Rounds:
                 self._wanted.clear()
                 shares = self._gather()
                 if shares:
+                    self._under_way += 1
                     before = group.create_task(self._round(shares, before))
                 else:
                     self._slots.release()
 
     async def _linger(self) -> None:
-        """Let users gather for a moment, unless a micro-batch is full already."""
+        """Let users gather while a round is under way, unless a micro-batch is full already."""
+        if not self._under_way:
+            return
         users = sum(len(partition.touched) for partition in self._partitions())
-        if self._linger_s and users < self._max_users:
+        if users < self._max_users:
             await asyncio.sleep(self._linger_s)
 
     def _gather(self) -> list[Share]:
@@ -126,6 +130,7 @@ class Rounds:
             await self._publish(shares, encoded)
             self._counts.micro_batches += len(encoded)
         finally:
+            self._under_way -= 1
             self._slots.release()
 
     async def _publish(self, shares: list[Share], encoded: list[Encoded]) -> None:
