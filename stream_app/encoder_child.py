@@ -37,7 +37,7 @@ def serve(pipe: Connection[Answer, Request]) -> None:
             answer = (True, function(*arguments))
         except encoders.EncoderError as error:
             answer = (False, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker deals with it
             answer = (False, RuntimeError(repr(error)))  # the exception itself may not travel
         pipe.send(answer)
 

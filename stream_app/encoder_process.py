@@ -43,8 +43,11 @@ class EncoderFailed(InterestStreamError):
     """The encoder raised, hung or died over a request; it is up again."""
 
 
-class EncoderDied(Exception):
+class EncoderDied(RestartWorker):
     """The process has closed its end of the pipe."""
+
+    def __init__(self) -> None:
+        super().__init__("the encoder process died")
 
 
 class RequestPipe(asyncio.Protocol):
@@ -187,8 +190,8 @@ class EncoderProcess:
             return await self._pipe.ask(self._request_timeout_s, function, arguments)
         except TimeoutError:
             reason = f"no answer within encode_timeout_s ({self._request_timeout_s:g} s)"
-        except EncoderDied:
-            reason = "the encoder process died"
+        except EncoderDied as error:
+            reason = str(error)
         except Exception as error:
             raise EncoderFailed(f"the encoder raised {error}") from error
         await self._restart(epoch, reason)

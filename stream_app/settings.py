@@ -96,11 +96,14 @@ class Settings(BaseModel):
     )
 
     micro_batch_linger_ms: float = Field(
-        1.0, ge=0, le=1000, description="Longest wait for more users before a micro-batch goes."
+        0.0,
+        ge=0,
+        le=1000,
+        description="Wait after a small fetch, and for more users while a round is under way.",
     )
     micro_batch_max_users: int = Field(4096, ge=1, le=65_536, description="Users per micro-batch.")
     fetch_max_records: int = Field(
-        4000, ge=1, le=100_000, description="Records handed over at once, over all partitions."
+        1000, ge=1, le=100_000, description="Records handed over at once, over all partitions."
     )
     hot_windows_max: int = Field(
         200_000, ge=1, description="Windows kept in memory, over all partitions."

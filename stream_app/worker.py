@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, cast
 
-import uvloop
 from aiokafka.structs import ConsumerRecord
-from faust.exceptions import ConsistencyError
 from faust.types import TP
 
 from encoders.interface import EncoderInfo
 from stream_app import topics
+from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
 from stream_app.changelog import Changelog
 from stream_app.checkpoint import Checkpoints
 from stream_app.datadir import Datadir
-from stream_app.dead_letters import DeadLetter
 from stream_app.delivery import (
     APPLIED_OFFSET_HEADER,
     BatchApp,
@@ -33,9 +30,6 @@ from stream_app.delivery import (
 from stream_app.encoder_process import EncoderProcess
 from stream_app.encoding import WindowEncoder
 from stream_app.errors import (
-    FixSettings,
-    InterestStreamError,
-    ReportBug,
     RestartWorker,
     WaitForBroker,
 )
@@ -56,7 +50,6 @@ _BROKER_RETRY_S = 2.0
 _BUFFERED_BATCHES = 16
 """Fetches of a partition waiting for the agent; Faust's default of 4,096 counts single events."""
 _DEAD_LETTER_RETRY_S = 1.0
-_COLLECT_EVERY_S = 3600.0
 _TRIES_TO_OWN = 3
 _FROZEN_SESSIONS = 3
 """How many session timeouts back a former owner's late update is looked for."""
@@ -77,11 +70,11 @@ class Worker:
         self._stopping = False
         self._partitions: dict[int, Partition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._burials: set[asyncio.Task[None]] = set()
         self._loop_lag = LoopLag()
         self._datadir = Datadir(settings.datadir)
         self._status = StatusFile(settings.datadir / "status.json", self._describe)
         self._producer = BatchProducer(settings.bootstrap_servers, settings.delivery_timeout_s)
+        self._burials = Burials(settings.dead_letters_topic, self._producer, self.counts)
         self._encoder_process = EncoderProcess(
             settings.encoder_config(),
             start_timeout_s=settings.encoder_start_timeout_s,
@@ -164,7 +157,7 @@ class Worker:
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
         if letters:
-            self._bury(partition, letters)
+            self._burials.bury(partition, letters)
         if partition.forgotten_texts:
             texts, partition.forgotten_texts = partition.forgotten_texts, []
             partition.deliver(self._encoder.forget(texts))
@@ -305,7 +298,6 @@ class Worker:
             self._spawn(coroutine)
         if settings.publish_item_vectors:
             self._spawn(self._item_vectors.run())
-        self._spawn(_collect_garbage_rarely())
         log.info(
             "model %s, %s dimensions, %s on %s",
             info.model_id, info.dimensions, info.backend, info.device,
@@ -321,7 +313,7 @@ class Worker:
             counts,
             max_text_chars=settings.max_text_chars,
             changed=self._on_items_changed,
-            bury=self._bury_alone,
+            bury=self._burials.bury_alone,
         )
         self._encoder = WindowEncoder(
             self._encoder_process,
@@ -329,7 +321,7 @@ class Worker:
             counts,
             rows=settings.text_cache_rows,
             with_granularities=settings.publish_granularities,
-            bury=self._bury_alone,
+            bury=self._burials.bury_alone,
         )
         self._lease = Lease(
             lambda: self.app.consumer.lease_renewed_at,  # type: ignore[attr-defined]
@@ -356,7 +348,7 @@ class Worker:
             max_users=settings.micro_batch_max_users,
             linger_ms=settings.micro_batch_linger_ms,
         )
-        self._rounds.bury = self._bury
+        self._rounds.bury = self._burials.bury
         self._changelog = Changelog(
             settings.changelog_topic, self._producer, counts, settings.bootstrap_servers
         )
@@ -406,10 +398,11 @@ class Worker:
         if self.state in _ENDED:
             return
         self.state = "failed" if self.failure is not None else "stopped"
-        tasks = [*self._tasks, *self._burials]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._burials.stop()
         await self._producer.stop()
         if hasattr(self, "_catalogue"):
             await self._catalogue.stop()
@@ -417,35 +410,6 @@ class Worker:
         if self._datadir.held:
             self._status.write()
         self._datadir.release()
-
-    # -- dead letters
-
-    def _bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
-        """Send dead letters of a partition; its next checkpoint waits for them."""
-        partition.deliver(self._deliver_letters(letters, partition))
-
-    def _bury_alone(self, letter: DeadLetter) -> None:
-        """Send a dead letter that belongs to no source partition: a bad item, a poison text."""
-        task = asyncio.create_task(self._deliver_letters([letter], None))
-        self._burials.add(task)
-        task.add_done_callback(self._burials.discard)
-
-    async def _deliver_letters(
-        self, letters: Sequence[DeadLetter], partition: Partition | None
-    ) -> None:
-        topic = self.settings.dead_letters_topic
-        count = await self._producer.partitions(topic)
-        number = max(0, letters[0].partition) % count
-        records = [letter.record() for letter in letters]
-        while partition is None or not partition.revoked:
-            try:
-                await self._producer.send(topic, number, records)
-            except DeliveryFailed as error:
-                self.counts.delivery_retries += 1
-                log.warning("Dead letters not delivered, trying again: %s", error)
-                await asyncio.sleep(_DEAD_LETTER_RETRY_S)
-            else:
-                return
 
     # -- small parts
 
@@ -532,80 +496,3 @@ class Worker:
 
 def _update_applied(record: ConsumerRecord) -> int:
     return int(dict(record.headers).get(APPLIED_OFFSET_HEADER, -1))
-
-
-def run(settings: Settings) -> int:
-    """Run a worker until SIGTERM, SIGINT or a failure; return the exit code."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("faust", "mode", "aiokafka", "stream_app.delivery", "abc"):
-        logging.getLogger(noisy).setLevel(
-            logging.DEBUG if settings.log_level == "debug" else logging.WARNING
-        )
-    # uvloop: an event at 1,000/s is answered in about 60 % of the time of asyncio's own loop.
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings))
-
-
-async def _collect_garbage_rarely() -> None:
-    """Run Python's cycle collector once an hour (and at rebalances) instead of all the time.
-
-    Windows are a million small tuples without cycles: looking at each new one took a fifth of all
-    time and stalled the loop for up to 150 ms with 20,000 users. What cycles there are, tracebacks
-    mostly, came to 161 objects after 300,000 events.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    while True:
-        await asyncio.sleep(_COLLECT_EVERY_S)
-        gc.collect()
-
-
-async def _run(settings: Settings) -> int:
-    worker = Worker(settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    starting = asyncio.create_task(worker.app.start())
-    waits = {
-        asyncio.create_task(stop.wait()),
-        asyncio.create_task(worker.failed.wait()),
-        asyncio.create_task(worker.app.wait_until_stopped()),
-    }
-    try:
-        done, _ = await asyncio.wait({starting, *waits}, return_when=asyncio.FIRST_COMPLETED)
-        if starting in done:
-            starting.result()
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (starting, *waits):
-            task.cancel()
-        await _stopped(worker)
-    failure = worker.failure or worker.app.crash_reason
-    if failure is None:
-        return 0
-    if isinstance(failure, InterestStreamError):
-        raise failure
-    if isinstance(failure, ConsistencyError):
-        raise FixSettings(
-            f"the windows in {settings.datadir} are ahead of {settings.changelog_topic}, which "
-            "was deleted or made anew: delete that datadir, or set another app_id"
-        ) from failure
-    if stop.is_set():
-        return RestartWorker.exit_code
-    raise ReportBug(f"{type(failure).__name__}: {failure}") from failure
-
-
-async def _stopped(worker: Worker) -> None:
-    try:
-        async with asyncio.timeout(worker.settings.stop_timeout_s):
-            await worker.app.stop()
-    except TimeoutError:
-        worker.failure = worker.failure or RestartWorker(
-            f"the worker did not stop within stop_timeout_s ({worker.settings.stop_timeout_s:g} s)"
-        )
-    finally:
-        await worker.after_stop()

@@ -42,7 +42,7 @@ def shared(
 def worker(context: typer.Context) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
     settings = context.obj.settings()
-    from stream_app.worker import run
+    from stream_app.runner import run
 
     raise typer.Exit(run(settings))
 

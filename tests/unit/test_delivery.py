@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections import defaultdict
+import threading
+from collections import Counter, defaultdict, deque
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.stores.base import Store
 from faust.tables.recovery import Recovery
@@ -17,7 +20,8 @@ from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream_app.delivery import BatchConsumer, RecordBatch
+from stream_app.delivery import BatchApp, BatchConsumer, RecordBatch
+from stream_app.delivery.fetching import LeasedConsumerThread
 
 SOURCE = TP("events", 0)
 OTHER = TP("changelog", 0)
@@ -28,35 +32,43 @@ USED = [
     (Consumer, "_add_gap"),
     (Consumer, "_new_offset"),
     (Consumer, "_get_active_partitions"),
-    (Consumer, "perform_seek"),
     (Consumer, "getmany"),
-    (ThreadDelegateConsumer, "_getmany"),
+    (ThreadDelegateConsumer, "_new_consumer_thread"),
     (driver.AIOKafkaConsumerThread, "_commit"),
     (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
     (driver.AIOKafkaConsumerThread, "on_start"),
+    (driver.AIOKafkaConsumerThread, "seek_to_committed"),
+    (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+    (driver.AIOKafkaConsumerThread, "_fetch_records"),
+    (driver.AIOKafkaConsumerThread, "_gather_remaining_tasks"),
+    (driver.AIOKafkaConsumerThread, "_seek_wait"),
+    (driver.AIOKafkaConsumerThread, "_serve"),
     (driver.Transport, "Consumer"),
     (faust.Table, "_new_store"),
     (faust.Table, "on_recovery_completed"),
     (faust.App, "FlowControlQueue"),
     (faust.App, "on_first_start"),
+    (faust.App, "on_rebalance_start"),
+    (faust.App, "on_rebalance_end"),
     (faust.App, "on_stop"),
     (faust.App, "on_shutdown"),
     (Recovery, "flush_buffers"),
     (Store, "on_rebalance"),
     (GroupCoordinator, "_do_heartbeat"),
+    (Fetcher, "_proc_fetch_request"),
 ]
 
 
 def test_this_is_the_faust_it_was_written_for() -> None:
     assert version("faust-streaming").startswith("0.15."), (
-        "faust-streaming has changed: read stream_app/delivery.py against it, then pin it anew"
+        "faust-streaming has changed: read stream_app/delivery against it, then pin it anew"
     )
 
 
 @pytest.mark.parametrize(("owner", "name"), USED, ids=lambda part: getattr(part, "__name__", part))
 def test_every_private_name_is_still_there(owner: type, name: str) -> None:
     assert hasattr(owner, name), (
-        f"{owner.__module__}.{owner.__qualname__}.{name} is gone: stream_app/delivery.py needs it"
+        f"{owner.__module__}.{owner.__qualname__}.{name} is gone: stream_app/delivery needs it"
     )
 
 
@@ -110,12 +122,124 @@ def test_a_fetch_is_one_message_at_its_last_offset_and_numbered() -> None:
     assert consumer._batch_message(SOURCE, records, 5).value.sequence == 0
 
 
-def test_what_is_fetched_at_the_end_of_a_rebalance_is_kept_until_it_is_over() -> None:
-    consumer = bare_consumer()
-    consumer._held = [(4, SOURCE, [record(7)]), (3, SOURCE, [record(1)])]
-    consumer.app = SimpleNamespace(rebalancing=True, consumer_generation_id=4)
-    assert consumer._released() == []
-    consumer.app.rebalancing = False
-    (kept,) = consumer._released()
-    assert (kept[0], kept[1][0].offset) == (SOURCE, 7)  # of this generation only
-    assert consumer._released() == []
+class Position:
+    """As much of aiokafka's consumer as fetching and seeking need: one position per partition."""
+
+    _max_poll_records = 100
+
+    def __init__(self, committed: dict[TP, int | None], log_starts: dict[TP, int]) -> None:
+        self.committed_offsets = committed
+        self._log_starts = log_starts
+        self.sought: dict[TP, int] = {}
+
+    def assignment(self) -> set[TP]:
+        return set(self.committed_offsets)
+
+    async def committed(self, tp: TP) -> int | None:
+        return self.committed_offsets[tp]
+
+    async def beginning_offsets(self, tps: list[TP]) -> dict[TP, int]:
+        return {tp: self._log_starts[tp] for tp in tps}
+
+    def seek(self, tp: TP, offset: int) -> None:
+        self.sought[tp] = offset
+
+
+def bare_thread(position: Position, rebalancing: bool = False) -> Any:
+    """A consumer thread with only what fetching and seeking need, reading from ``arriving``."""
+    thread: Any = object.__new__(LeasedConsumerThread)
+    thread._source_topic = "events"
+    thread._seeks = Counter()
+    thread._fetched = deque()
+    thread._arrived, thread._taken = asyncio.Event(), asyncio.Event()
+    thread._consumer = position
+    thread.app = SimpleNamespace(rebalancing=rebalancing)
+    thread.consumer = SimpleNamespace(
+        flow_active=True, _get_active_partitions=lambda: {SOURCE, OTHER}
+    )
+    thread.arriving = {SOURCE: [record(7), record(8)], OTHER: [record(3)]}
+
+    async def fetch_records(consumer: object, wanted: set[TP], **_: object) -> dict[TP, list[Any]]:
+        thread.wanted = wanted
+        return dict(thread.arriving)
+
+    thread._fetch_records = fetch_records
+    return thread
+
+
+async def taken(thread: Any) -> list[tuple[TP, list[int]]]:
+    thread._fetched += await thread._fetch()
+    return [
+        (each.tp, [record.offset for record in each.records]) for each in await thread.take(0.01)
+    ]
+
+
+async def test_what_arrives_is_handed_over() -> None:
+    thread = bare_thread(Position({SOURCE: 7}, {}))
+    assert await taken(thread) == [(SOURCE, [7, 8]), (OTHER, [3])]
+    assert thread.wanted == {SOURCE, OTHER}
+    assert await thread.take(0.01) == []
+
+
+async def test_in_a_rebalance_events_are_put_back_and_changelogs_go_on() -> None:
+    position = Position({SOURCE: 7}, {})
+    thread = bare_thread(position, rebalancing=True)
+    assert await taken(thread) == [(OTHER, [3])]
+    assert thread.wanted == {OTHER}
+    assert position.sought == {SOURCE: 7}
+
+
+async def test_what_was_drained_before_a_seek_is_dropped_for_it_comes_again() -> None:
+    thread = bare_thread(Position({SOURCE: 7}, {}))
+    thread._fetched += await thread._fetch()
+    await thread._seek_to_committed()
+    assert [each.tp for each in await thread.take(0.01)] == [OTHER]
+    assert [tp for tp, _ in await taken(thread)] == [SOURCE, OTHER]
+
+
+async def test_what_was_drained_before_a_rebalance_is_dropped_in_it() -> None:
+    thread = bare_thread(Position({SOURCE: 7}, {}))
+    thread._fetched += await thread._fetch()
+    thread.app.rebalancing = True
+    assert [each.tp for each in await thread.take(0.01)] == [OTHER]
+
+
+async def test_a_seek_goes_to_the_beginning_where_nothing_was_committed() -> None:
+    fresh = TP("events", 1)
+    position = Position({SOURCE: 40, fresh: None, OTHER: None}, {fresh: 12})
+    committed = await bare_thread(position)._seek_to_committed()
+    assert position.sought == {SOURCE: 40, fresh: 12}  # a changelog is sought by recovery
+    assert committed == {SOURCE: 40, fresh: None, OTHER: None}
+
+
+class Rebalanced(BatchApp):
+    """An app with nothing but its rebalance flags."""
+
+    def __init__(self) -> None:
+        self._rebalance_lock = threading.Lock()
+        self._recovering = 0
+        self.rebalancing_count = 0
+
+
+@pytest.fixture
+def rebalanced(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def start(app: Any) -> None:
+        app.rebalancing = True
+        app.rebalancing_count += 1
+
+    monkeypatch.setattr(faust.App, "on_rebalance_start", start)
+    monkeypatch.setattr(
+        faust.App, "on_rebalance_end", lambda app: setattr(app, "rebalancing", False)
+    )
+    return Rebalanced()
+
+
+def test_the_end_of_a_rebalance_does_not_end_the_next_one(rebalanced: Any) -> None:
+    rebalanced.on_rebalance_start()
+    rebalanced.on_assigned()
+    rebalanced.on_rebalance_start()  # while the first one's windows are restored
+    rebalanced.on_rebalance_end()
+    assert rebalanced.rebalancing
+    rebalanced.on_assigned()
+    rebalanced.on_rebalance_end()
+    assert not rebalanced.rebalancing

@@ -1,0 +1,57 @@
+"""Dead letters on their way to their topic: sent until they are acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from stream_app.dead_letters import DeadLetter
+from stream_app.partition import Partition
+from stream_app.producer import BatchProducer, DeliveryFailed
+from stream_app.status import Counts
+
+log = logging.getLogger("stream_app.burials")
+
+_RETRY_S = 1.0
+
+
+class Burials:
+    """Sends dead letters, and does not give up."""
+
+    def __init__(self, topic: str, producer: BatchProducer, counts: Counts) -> None:
+        self._topic = topic
+        self._producer = producer
+        self._counts = counts
+        self._alone: set[asyncio.Task[None]] = set()
+
+    def bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
+        """Send dead letters of a partition; its next checkpoint waits for them."""
+        partition.deliver(self._deliver(letters, partition))
+
+    def bury_alone(self, letter: DeadLetter) -> None:
+        """Send a dead letter that belongs to no source partition: a bad item, a poison text."""
+        task = asyncio.create_task(self._deliver([letter], None))
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
+
+    async def stop(self) -> None:
+        """Give up what is still on its way and belongs to no partition."""
+        alone = list(self._alone)
+        for task in alone:
+            task.cancel()
+        await asyncio.gather(*alone, return_exceptions=True)
+
+    async def _deliver(self, letters: Sequence[DeadLetter], partition: Partition | None) -> None:
+        count = await self._producer.partitions(self._topic)
+        number = max(0, letters[0].partition) % count
+        records = [letter.record() for letter in letters]
+        while partition is None or not partition.revoked:
+            try:
+                await self._producer.send(self._topic, number, records)
+            except DeliveryFailed as error:
+                self._counts.delivery_retries += 1
+                log.warning("Dead letters not delivered, trying again: %s", error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
