@@ -133,6 +133,7 @@ class EncoderProcess:
         self._process: SpawnProcess | None = None
         self._pipe: RequestPipe | None = None
         self._starting = asyncio.Lock()
+        self._stopped = False
         self.epoch = 0
         """How often it was started. What the process held in memory is gone with an epoch."""
         self.info: EncoderInfo | None = None
@@ -184,10 +185,12 @@ class EncoderProcess:
             RestartWorker: the process does not come up any more.
         """
         epoch = self.epoch
-        if self._pipe is None:
+        if self._stopped:
             raise EncoderFailed("the encoder process is not running")
         try:
-            return await self._pipe.ask(self._request_timeout_s, function, arguments)
+            if self._pipe is not None:
+                return await self._pipe.ask(self._request_timeout_s, function, arguments)
+            reason = "the encoder process was being restarted"
         except TimeoutError:
             reason = f"no answer within encode_timeout_s ({self._request_timeout_s:g} s)"
         except EncoderDied as error:
@@ -224,6 +227,7 @@ class EncoderProcess:
 
     async def stop(self) -> None:
         """Let the process close its files and end; kill it if it does not."""
+        self._stopped = True
         if self._pipe is not None:
             try:
                 await self._pipe.ask(_CLOSE_TIMEOUT_S, encoder_child.request_close, ())

@@ -1,0 +1,83 @@
+"""The encoder process itself: killed, hung, raising, restarted. A real process with the stub."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from encoders.config import EncoderConfig
+from stream_app import encoder_child
+from stream_app.encoder_process import EncoderFailed, EncoderProcess
+from stream_app.errors import FixSettings
+
+STUB = EncoderConfig(kind="stub", stub_dimensions=8)
+
+
+@pytest.fixture
+async def process() -> AsyncIterator[EncoderProcess]:
+    process = EncoderProcess(STUB, start_timeout_s=60, request_timeout_s=2)
+    await process.start()
+    yield process
+    await process.stop()
+
+
+async def test_answers_come_in_the_order_of_the_requests(process: EncoderProcess) -> None:
+    lengths = [1, 100_000, 3, 2_000_000]
+    answers = await asyncio.gather(*(process.call(bytes, length) for length in lengths))
+    assert [len(answer) for answer in answers] == lengths
+
+
+async def test_what_it_raises_is_said_and_it_lives_on(process: EncoderProcess) -> None:
+    with pytest.raises(EncoderFailed, match="invalid literal"):
+        await process.call(int, "x")
+    assert await process.call(int, "7") == 7
+    assert process.epoch == 1
+
+
+async def test_a_killed_process_is_replaced_for_whoever_waits(process: EncoderProcess) -> None:
+    waiting = [asyncio.create_task(process.call(time.sleep, 1.5)) for _ in range(3)]
+    await asyncio.sleep(0.2)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(outcome, EncoderFailed)
+    assert process.epoch == 2
+    assert await process.call(os.getpid) == process.pid
+
+
+async def test_a_request_during_a_restart_waits_for_its_end(process: EncoderProcess) -> None:
+    first = asyncio.create_task(process.call(os._exit, 1))
+    while process.pid is not None and process._pipe is not None:  # noqa: ASYNC110 - no event of it
+        await asyncio.sleep(0.005)
+    with pytest.raises(EncoderFailed, match="restarted"):  # its rows belong to the one that died
+        await process.call(os.getpid)
+    assert process.epoch == 2
+    assert await process.call(int, "7") == 7
+    with pytest.raises(EncoderFailed, match="died"):
+        await first
+
+
+async def test_a_hung_process_is_replaced(process: EncoderProcess) -> None:
+    with pytest.raises(EncoderFailed, match=r"no answer within encode_timeout_s \(2 s\)"):
+        await process.call(time.sleep, 60)
+    assert process.epoch == 2
+    assert await process.call(int, "7") == 7
+
+
+async def test_after_stop_nothing_is_started_again(process: EncoderProcess) -> None:
+    await process.stop()
+    with pytest.raises(EncoderFailed, match="not running"):
+        await process.call(encoder_child.request_close)
+    assert process.epoch == 1
+
+
+async def test_a_model_that_cannot_be_loaded_is_a_setting_to_fix() -> None:
+    config = EncoderConfig(text_model="./nowhere")
+    process = EncoderProcess(config, start_timeout_s=60, request_timeout_s=2)
+    with pytest.raises(FixSettings, match="no model folder"):
+        await process.start()
+    assert process.pid is None
