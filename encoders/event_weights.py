@@ -13,7 +13,7 @@ import numpy.typing as npt
 from encoders.config import InterestConfig
 from encoders.interface import Float32, Int64, WindowBatch
 from encoders.sessions import session_starts
-from state.event import TYPE_CODES
+from state.event import TYPE_CODES, EventType
 
 _MAX_RANK = 4_096
 """Ranks beyond share the last weight; windows hold 50 events by default."""
@@ -38,6 +38,12 @@ class WeightedEvents:
     """[K] share in the user's current session, 0 before it; None when not asked for."""
     has_weight: npt.NDArray[np.bool_]
     """[B] whether any event of the user weighs anything."""
+    times_ms: Int64
+    """[K]"""
+    types: npt.NDArray[np.uint8]
+    """[K]"""
+    counts: npt.NDArray[np.bool_]
+    """[K] whether the event's type weighs anything: else nothing may read it."""
 
 
 class EventWeigher:
@@ -80,8 +86,25 @@ class EventWeigher:
             in_session = np.arange(len(raw)) >= starts
             session, _ = _shares(np.where(in_session, raw, 0.0), events)
         return WeightedEvents(
-            events.rows, events.users, events.offsets, window, session, has_weight
+            events.rows,
+            events.users,
+            events.offsets,
+            window,
+            session,
+            has_weight,
+            events.times_ms,
+            events.types,
+            self._by_type[events.types] > 0.0,
         )
+
+    def queries(self, events: WeightedEvents) -> Float32:
+        """[K] share of the event among its user's searches, which are all that counts here."""
+        searches = events.types == TYPE_CODES[EventType.SEARCH]
+        raw = np.where(searches, events.window.astype(np.float64), 0.0)
+        totals = np.bincount(events.users, weights=raw, minlength=len(events.offsets) - 1)
+        totals[totals == 0.0] = 1.0
+        shares: Float32 = (raw / totals[events.users]).astype(np.float32)
+        return shares
 
     def _by_age(self, events: _KnownEvents) -> npt.NDArray[np.float64]:
         newest = events.times_ms[events.offsets[1:][events.users] - 1]

@@ -34,6 +34,8 @@ class WindowBatch:
     """[L] codes of ``state.event.TYPE_CODES``."""
     dwell_ms: Int32
     """[L] milliseconds, -1 where absent."""
+    counts: Int64 | None = None
+    """[B, types] all events of the user there ever were, by type code; None: those held here."""
 
 
 @dataclass(frozen=True)
