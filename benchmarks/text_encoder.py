@@ -27,7 +27,7 @@ from stream_app import movielens
 
 _LONG_TOKENS = 90
 _FULL = {"short": 2_000, "long": 400, "rounds": 7}
-_QUICK = {"short": 600, "long": 120, "rounds": 5}
+_QUICK = {"short": 600, "long": 120, "rounds": 3}
 _ODD_BATCHES = (1, 3, 17, 64)
 
 

@@ -5,6 +5,7 @@ Importing this package needs numpy only; torch and transformers come with the tr
 
 from __future__ import annotations
 
+from encoders import model_files
 from encoders.config import EncoderConfig, InterestConfig
 from encoders.errors import (
     EncoderConfigInvalid,
@@ -52,6 +53,7 @@ def build(config: EncoderConfig) -> InterestEncoder:
         from encoders.stub import StubEncoder
 
         return StubEncoder(config)
+    model_files.locate(config.text_model)  # a folder that will not do is refused before torch loads
     from encoders.transformer import TransformerEncoder
 
     return TransformerEncoder(config)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import orjson
-from aiokafka.partitioner import murmur2
 
 from stream_app.catalogue import Catalogue
 from stream_app.encoder_process import EncoderFailed
@@ -23,6 +22,7 @@ from stream_app.encoding import WindowEncoder
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer, DeliveryFailed, OutRecord
 from stream_app.status import Counts
+from stream_app.topics import partition_of
 
 log = logging.getLogger("stream_app.item_vectors")
 
@@ -30,11 +30,6 @@ _CHUNK_ITEMS = 32
 """Texts embedded between two micro-batches of users: about 20 ms on a CPU core."""
 _SCAN_ITEMS = 1000
 _RETRY_S = 1.0
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition Kafka's default partitioner gives a key."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class ItemVectors:

@@ -91,9 +91,8 @@ class BatchProducer:
             if not allowed():
                 raise DeliveryFailed(f"{topic}/{partition}: the lease ran out before the turn came")
             try:
-                return await asyncio.wait_for(
-                    self._send(topic, partition, records), self._timeout_s
-                )
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._send(topic, partition, records)
             except (TimeoutError, KafkaError) as error:
                 raise DeliveryFailed(
                     f"{len(records)} records for {topic}/{partition} not acknowledged within "

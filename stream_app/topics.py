@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
 
 from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.settings import Settings
@@ -20,6 +21,11 @@ _DELETE = {"cleanup.policy": "delete"}
 _COMPACT = {"cleanup.policy": "compact"}
 
 _COMPACTION_LAG_SESSIONS = 6
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition that Kafka's default partitioner gives a key."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 def _changelog_configs(settings: Settings) -> dict[str, str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aiokafka.partitioner import murmur2
 from aiokafka.structs import ConsumerRecord
 
 from state import codec
@@ -20,7 +19,7 @@ from state.window import Window
 from stream_app.errors import FixData
 from stream_app.settings import Settings
 from stream_app.topic_scan import open_consumer, to_the_end
-from stream_app.topics import partition_count
+from stream_app.topics import partition_count, partition_of
 from stream_app.updates import Update, decode
 
 
@@ -58,11 +57,6 @@ class UserView:
     partition: int
     window: Window | None
     update: Update | None
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition that Kafka's default partitioner gives ``key``."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 async def read_user(settings: Settings, user_id: str) -> UserView:
