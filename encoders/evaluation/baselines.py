@@ -23,6 +23,10 @@ _COUNTED_USERS = 512
 """Users whose items are multiplied at once: 8 MB for a catalogue of 4,000."""
 
 
+class TooManyItems(ValueError):
+    """The catalogue is too large for this baseline."""
+
+
 class Random:
     """Independent random scores: the floor. The same seed gives the same, whatever the blocks."""
 
@@ -146,11 +150,13 @@ def similarities(data: Interactions, positions: Int64) -> Float32:
     """Return [N, N] cosines between items' columns of users who met them; zero with itself.
 
     Raises:
-        ValueError: more than ``MOST_KNN_ITEMS`` items.
+        TooManyItems: more than ``MOST_KNN_ITEMS`` items.
     """
     count = len(data.item_ids)
     if count > MOST_KNN_ITEMS:
-        raise ValueError(f"item-kNN takes up to {MOST_KNN_ITEMS} items, the catalogue has {count}")
+        raise TooManyItems(
+            f"item-kNN takes up to {MOST_KNN_ITEMS} items, the catalogue has {count}"
+        )
     positions = positions[data.items[positions] != NO_ITEM]
     users, items = data.users[positions], data.items[positions]
     together = np.zeros((count, count), dtype=np.float32)

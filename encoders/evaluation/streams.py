@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from encoders.evaluation.baselines import MeanVector, similarities
+from encoders.evaluation.baselines import MeanVector, decay, similarities
 from encoders.evaluation.interactions import NO_ITEM, Interactions
 from encoders.evaluation.metrics import Scores
 from encoders.evaluation.ranking import cosine_scores
@@ -23,10 +23,18 @@ class InterestStream:
     """The worker's own way: its fold, its window policy, its encoder.
 
     A snapshot is the window the published vector is of. Windows are never changed, only replaced,
-    so encoding one later gives the vector that was published then (G8).
+    so encoding one later gives the vector that was published then (G8). Windows of users who are
+    not among ``users`` are not kept, for nobody asks for them.
     """
 
-    def __init__(self, encoder: InterestEncoder, data: Interactions, policy: WindowPolicy) -> None:
+    def __init__(
+        self,
+        encoder: InterestEncoder,
+        data: Interactions,
+        policy: WindowPolicy,
+        users: frozenset[int] | None = None,
+    ) -> None:
+        self._users = users
         self._encoder = encoder
         self._data = data
         self._policy = policy
@@ -41,6 +49,8 @@ class InterestStream:
         """See ``Stream``. The text's row travels as item id: it names the text, as a key would."""
         data = self._data
         user = int(data.users[position])
+        if self._users is not None and user not in self._users:
+            return
         dwell_ms = int(data.dwell_ms[position])
         event = Event(
             event_id=f"{position:012d}",  # ties in time keep the order of the data
@@ -111,8 +121,11 @@ class PopularityStream:
 class KnnStream:
     """Item-kNN with similarities as they stood at the start of the test period."""
 
-    def __init__(self, data: Interactions, start: int, recent: int = 50) -> None:
+    def __init__(
+        self, data: Interactions, start: int, recent: int = 50, half_life: float = 0.0
+    ) -> None:
         self._data = data
+        self._half_life = half_life
         self._recent = recent
         self._similar = similarities(data, np.arange(start))
         self._met: dict[int, tuple[int, ...]] = {}
@@ -132,7 +145,7 @@ class KnnStream:
         """See ``Stream``."""
         profile = np.zeros((len(snapshots), len(self._similar)), dtype=np.float32)
         for line, items in enumerate(snapshots):
-            profile[line, list(items)] = 1.0
+            np.maximum.at(profile[line], list(items), decay(len(items), self._half_life))
         return profile @ self._similar
 
 
