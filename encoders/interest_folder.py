@@ -106,10 +106,15 @@ def _check(
     absent = [name for name in trained if name not in tensors]
     if absent and (config.sequence is not None or len(absent) < len(trained)):
         raise InterestModelInvalid(f"{folder}: tensor {absent[0]} is missing")
+    if not absent and "tower.V" not in tensors:
+        raise InterestModelInvalid(f"{folder}: tensor tower.V is missing")
     if ("residual.keys" in tensors) != ("residual.vectors" in tensors):
         raise InterestModelInvalid(f"{folder}: residual.keys and residual.vectors go together")
     read = ("paragraph", "document") if config.sequence is not None else ()
-    needed = [*(n for n in GRANULARITIES if n not in read), *(["tower"] if not absent else [])]
+    active = [name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0]
+    needed = [name for name in active if name not in read]
+    if not absent:
+        needed.append("tower")
     lacking = [name for name in needed if f"{name}.V" not in tensors]
     if dimensions != text_dimensions and lacking:
         raise InterestModelInvalid(
@@ -132,6 +137,7 @@ def _shapes(
         "context.mean": (len(FEATURES),),
         "context.scale": (len(FEATURES),),
         "context.Q": (dimensions, text_dimensions),
+        "several.F": (len(tensors.get("several.F", ())), dimensions, dimensions),
         "tower.gain": (dimensions,),
         "tower.shift": (dimensions,),
         "score.scale": (),
@@ -146,6 +152,8 @@ def _shapes(
         width = len(FEATURES) if name == "context" else text_dimensions
         if config.sequence is not None and name in ("paragraph", "document"):
             width = dimensions
+        if name == "tower" and tensors.get("tower.V", torch.empty(0)).shape[-1] == LEVELS * width:
+            width = LEVELS * width
         hidden = len(tensors[f"{name}.U"]) if f"{name}.U" in tensors else dimensions
         out_bias = "d" if name == "context" else "c"
         shapes[f"{name}.W"] = (dimensions, hidden)

@@ -11,8 +11,9 @@ Tensors are named ``<granularity>.W`` and so on, ``context.W``, ``attention.q``,
 [F], ``context.Q`` [D, T]. One that is absent has its untrained value: W, U, b, c, d, q and Q zero,
 V the identity (the context's: zero), F the blocks of the weighted mean, whitening the identity.
 ``tower.*`` and ``residual.*`` are those of ``item_tower``, ``reader.*`` of ``sequence_reader``;
-where there is a reader, the x_i of paragraph and document is what it read, [B, D]. ``score.scale``
-and ``score.shift`` turn the cosine of user and item into the loss's logit or number.
+where there is a reader, the x_i of paragraph and document is what it read, [B, D].
+``exp(score.scale) cosine + score.shift`` is the loss's logit or number of a user and an item.
+``several.F`` [K, D, D] turns the fused vector into K more, one per interest.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from encoders.interest_perceptron import Perceptron
 from encoders.interface import GRANULARITIES
 from encoders.item_tower import ItemTower
 from encoders.sequence_reader import SequenceReader
+from encoders.tokens import LEVELS, TEXT
 
 _BLOCK_USERS = 64
 """Products of trained weights always have this many rows (the last block is filled up): a product
@@ -58,6 +60,7 @@ class Projection(Perceptron):
         bent = self.W is not None and bool(self.W.any())
         shifted = self.c is not None and bool(self.c.any())
         return straight and not bent and not shifted
+
 
 class Context(Perceptron):
     """C of a user's features: [B, F] to [B, D]."""
@@ -101,6 +104,7 @@ class InterestModel(nn.Module):
         dimensions: int,
         tensors: Mapping[str, torch.Tensor],
         dropout: float = 0.0,
+        residual_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -114,9 +118,13 @@ class InterestModel(nn.Module):
         self.whiten = tensors.get("whiten")
         self.fixed = {name: tensors[name] for name in _FIXED if name in tensors}
         """What training sets once and serving reads elsewhere."""
-        self.tower = ItemTower(tensors) if "tower.gain" in tensors else None
+        self.tower = None
+        if "tower.gain" in tensors:
+            self.tower = ItemTower(tensors, residual_dropout)
         self.reader = _reader(config, dimensions, tensors, dropout)
-        self.score_scale = nn.Parameter(tensors.get("score.scale", torch.ones(())).float())
+        several = tensors.get("several.F")
+        self.heads = None if several is None else nn.Parameter(several.float())
+        self.score_scale = nn.Parameter(tensors.get("score.scale", torch.zeros(())).float())
         self.score_shift = nn.Parameter(tensors.get("score.shift", torch.zeros(())).float())
 
     def projection(self, granularity: str) -> Projection:
@@ -133,6 +141,7 @@ class InterestModel(nn.Module):
             self.tower is None
             and self.reader is None
             and self.whiten is None
+            and self.heads is None
             and all(self.projection(name).is_identity for name in self.active)
             and not self.uses_context
             and (learned is None or (self.config.fusion == "attention" and not learned.any()))
@@ -148,6 +157,10 @@ class InterestModel(nn.Module):
         """Whether the texts of recent searches can change a vector."""
         return self.config.context and self.context.Q is not None
 
+    def knows(self, granularity: str) -> bool:
+        """Whether P_i means anything: a trained model knows what it was trained with."""
+        return self.tower is None or granularity in self.active
+
     def reads(self, granularity: str) -> bool:
         """Whether a granularity's x is what the reader says of its events, in order."""
         return self.reader is not None and granularity in ("paragraph", "document")
@@ -156,6 +169,14 @@ class InterestModel(nn.Module):
         """[..., T] centred vectors of one level -> [..., T] uncorrelated over the catalogue."""
         return x if self.whiten is None else functional.linear(x, self.whiten[level].to(x.device))
 
+    def tower_x(self, levels: torch.Tensor) -> torch.Tensor:
+        """[N, 3, T] centred vectors of texts -> what the tower takes of them: [N, T] of the whole
+        text, or [N, 3 T] of all levels, whitened."""
+        assert self.tower is not None
+        if self.tower.width == levels.shape[-1]:
+            return self.whitened(TEXT, levels[:, TEXT])
+        return torch.cat([self.whitened(level, levels[:, level]) for level in range(LEVELS)], dim=1)
+
     def forward(
         self,
         x: Sequence[torch.Tensor],
@@ -163,14 +184,21 @@ class InterestModel(nn.Module):
         queries: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """x of each active granularity, [B, T] pooled, centred and whitened or [B, D] read; [B, F]
-        features and [B, T] queries of the context -> [B, D] unit length."""
+        features and [B, T] queries of the context -> [B, 1 + K, D] unit length: the vector, and
+        the K of several interests where the model has them."""
         projected = torch.stack(
             [self.projection(name)(part) for name, part in zip(self.active, x, strict=True)]
         )
         context = None
         if features is not None and self.uses_context:
             context = self.context(features, queries)
-        return unit_or_zero(self._fuse(projected, context))
+        fused = self._fuse(projected, context)
+        if self.heads is None:
+            return unit_or_zero(fused)[:, None]
+        count, dimensions, _ = self.heads.shape
+        more = functional.linear(fused, self.heads.reshape(count * dimensions, dimensions))
+        more = more.view(-1, count, dimensions)
+        return unit_or_zero(torch.cat([fused[:, None], more], dim=1))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every tensor by the name it has in the folder, on the CPU."""
@@ -181,6 +209,7 @@ class InterestModel(nn.Module):
         if context:
             context |= {f"context.{k}": v for k, v in self.context.named_buffers()}
         learned = {"attention.q": self.query, "concat.F": self.joint, "whiten": self.whiten}
+        learned["several.F"] = self.heads
         found |= context | {name: t.detach() for name, t in learned.items() if t is not None}
         if self.tower is not None:
             found |= self.tower.tensors()

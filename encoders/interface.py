@@ -45,7 +45,11 @@ class Interests:
     vectors: Float32
     """[B, D] unit length; all zero where no text of the user is known."""
     granularities: Float32 | None = None
-    """[B, G, D] when asked for, in the order of ``GRANULARITIES``; unit length or zero."""
+    """[B, G, D] when asked for, in the order of ``GRANULARITIES``; unit length or zero. One that a
+    trained model was trained without is zero."""
+    several: Float32 | None = None
+    """[B, K, D] one vector per interest of a user, where the model was trained to have them; unit
+    length, or zero where ``vectors`` is."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ Legend: N items, T dimensions of the text model, D of the vectors, M items known
 
     item = LayerNorm(W tanh(U x + b) + V x + c + r)       x whitened and centred, r of known items
 
+x is the whole text's vector, or those of all three levels side by side: as wide as V takes it.
+
 Tensors are ``tower.W`` and so on, ``tower.gain``, ``tower.shift``, and for the residuals
 ``residual.keys`` [M, 16] and ``residual.vectors`` [M, D]. An item is known again by its text, for
 text is all that an encoder is given: who changes an item's text has a new item, whose r is zero.
@@ -32,10 +34,15 @@ def residual_key(text: str) -> bytes:
 
 
 class ItemTower(nn.Module):
-    """[N, T] -> [N, D], not scaled to unit length: the reader of sequences wants them as they are."""
+    """[N, T] -> [N, D], not scaled to unit length: the reader of sequences wants them as they are.
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    With dropout of residuals in training an item goes without its own now and then, so that the
+    tower learns to say by text alone what it can, as it must of a new item.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], residual_dropout: float = 0.0) -> None:
         super().__init__()
+        self.residual_dropout = residual_dropout
         self.perceptron = Perceptron(tensors, "tower", "c")
         self.gain = nn.Parameter(tensors["tower.gain"].float())
         self.shift = nn.Parameter(tensors["tower.shift"].float())
@@ -47,6 +54,12 @@ class ItemTower(nn.Module):
         if keys is not None:
             self._place_of = {row.tobytes(): at for at, row in enumerate(keys.cpu().numpy())}
 
+    @property
+    def width(self) -> int:
+        """How wide a vector of a text it takes."""
+        assert self.perceptron.V is not None
+        return int(self.perceptron.V.shape[1])
+
     def places(self, texts: Sequence[str]) -> Int64:
         """Return [N] where each text's residual is, -1 where it has none."""
         if not self._place_of:
@@ -54,11 +67,14 @@ class ItemTower(nn.Module):
         return np.array([self._place_of.get(residual_key(text), -1) for text in texts], np.int64)
 
     def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """[N, T] centred and whitened text vectors, [N] places of residuals -> [N, D]."""
+        """[N, width] centred and whitened text vectors, [N] places of residuals -> [N, D]."""
         vectors = self.perceptron(x)
         if self.residual is not None:
             found = functional.embedding(places.clamp(min=0), self.residual)
-            vectors = vectors + found * (places >= 0)[:, None]
+            own = places >= 0
+            if self.training and self.residual_dropout:
+                own = own & (torch.rand(len(own), device=own.device) >= self.residual_dropout)
+            vectors = vectors + found * own[:, None]
         return functional.layer_norm(vectors, self.gain.shape, self.gain, self.shift)
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from encoders.config import SequenceConfig
+from encoders.dropout import Dropout
 from state.event import WINDOW_TYPES
 
 TIME_BUCKETS = 29
@@ -23,28 +24,34 @@ _NO_GAP = TIME_BUCKETS
 """The bucket of an event with nothing before it."""
 _INIT_STD = 0.02
 """BERT's and GPT-2's: small beside the tower's vectors, whose entries have deviation 1."""
+_EXPONENT_BITS, _EXPONENT_ZERO = 52, 1_022
+"""Of a float64: bits of the fraction, and the exponent of a number from 0.5 to below 1."""
 
 
 def time_bucket(span_ms: torch.Tensor) -> torch.Tensor:
-    """Return the bucket of each time span: integers throughout, so every machine agrees."""
-    edges = 2 ** torch.arange(TIME_BUCKETS - 1, device=span_ms.device)
-    seconds = torch.div(span_ms.clamp(min=0), 1_000, rounding_mode="floor")
-    return torch.bucketize(seconds, edges, right=True)
+    """Return the bucket of each time span, int64.
+
+    It is the binary exponent of the seconds, read off the bits of the float64: a tenth of the
+    time of a search in the bucket edges, and every machine agrees.
+    """
+    seconds = span_ms.clamp(min=0).double() / 1_000
+    exponent = (seconds.view(torch.int64) >> _EXPONENT_BITS) - _EXPONENT_ZERO
+    return exponent.clamp(min=0, max=TIME_BUCKETS - 1)
 
 
 class SequenceReader(nn.Module):
-    """Reads [B, L] events, oldest first; what lies behind a user's last event is never looked at."""
+    """Reads [B, L] events, oldest first; what lies behind a user's last one is never looked at."""
 
     def __init__(self, config: SequenceConfig, dimensions: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
-        self.type = nn.Parameter(torch.empty(len(WINDOW_TYPES), dimensions))
+        self.kind = nn.Parameter(torch.empty(len(WINDOW_TYPES), dimensions))
         self.gap = nn.Parameter(torch.empty(TIME_BUCKETS + 1, dimensions))
         self.layers = nn.ModuleList(
             _Layer(config, dimensions, dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(dimensions)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Set every weight from ``generator``: matrices small and random, biases zero."""
@@ -63,22 +70,32 @@ class SequenceReader(nn.Module):
         types: torch.Tensor,
         starts: torch.Tensor,
         at: torch.Tensor | None = None,
+        *,
+        both_ways: bool = False,
     ) -> torch.Tensor:
         """Return [B, L, D]; with ``at`` [B] only that event's, [B, D].
 
-        ``tokens`` [B, L, D] float, ``times_ms`` and ``types`` [B, L] int64. ``starts`` [B, L] is the
+        ``tokens`` [B, L, D], ``times_ms`` and ``types`` int64 [B, L]. ``starts`` [B, L] is the
         first event each event may look back to: the beginning of its window or of its session.
+        ``both_ways`` is for training on masked events: an event sees what comes after it, too, and
+        ``at`` is each user's last event, behind which there is only filling.
         """
         places = torch.arange(tokens.shape[1], device=tokens.device)
         before = functional.pad(times_ms[:, :-1], (1, 0))
         gaps = torch.where(starts == places, _NO_GAP, time_bucket(times_ms - before))
-        hidden = tokens + self.type[types] + functional.embedding(gaps, self.gap)
+        hidden = tokens + _chosen(self.kind, types) + _chosen(self.gap, gaps)
         hidden = self.dropout(hidden)
-        hides = (places[None, None] > places[None, :, None]) | (places < starts[:, :, None])
-        distances = (places[:, None] - places[None]).clamp(min=0, max=self.config.positions - 1)
-        since = time_bucket(times_ms[:, :, None] - times_ms[:, None])
-        if at is not None:
-            users = torch.arange(len(at), device=at.device)
+        apart = places[:, None] - places[None]
+        spans_ms = times_ms[:, :, None] - times_ms[:, None]
+        if both_ways:
+            assert at is not None
+            hides = (places > at[:, None])[:, None].expand(-1, len(places), -1)
+            apart, spans_ms, at = apart.abs(), spans_ms.abs(), None
+        else:
+            hides = (apart < 0)[None] | (places < starts[:, :, None])
+        distances = apart.clamp(min=0, max=self.config.positions - 1)
+        since = time_bucket(spans_ms)
+        users = torch.arange(len(tokens), device=tokens.device)
         for number, layer in enumerate(self.layers):
             if at is not None and number == len(self.layers) - 1:
                 # Only one event's output is wanted, so only its row of the last layer is computed.
@@ -105,7 +122,7 @@ class _Layer(nn.Module):
         self.down = nn.Linear(config.hidden, dimensions)
         self.near = nn.Parameter(torch.empty(config.positions, config.heads))
         self.since = nn.Parameter(torch.empty(TIME_BUCKETS, config.heads))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -125,15 +142,31 @@ class _Layer(nn.Module):
             hidden, asking = hidden[only][:, None], normed[only][:, None]
         query = self._by_head(self.query(asking))
         key, value = (self._by_head(part) for part in self.key_value(normed).chunk(2, dim=-1))
-        bias = functional.embedding(distances, self.near) + functional.embedding(since, self.since)
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        scores = scores + bias.permute(0, 3, 1, 2)
+        scores = scores + _by_head_bias(self.near, distances) + _by_head_bias(self.since, since)
         scores = scores.masked_fill(hides[:, None], float("-inf"))
         mixed = self.dropout(torch.softmax(scores, dim=-1)) @ value
         hidden = hidden + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        bent = functional.gelu(self.up(self.norm_2(hidden)))
-        return hidden + self.dropout(self.down(bent))
+        bent: torch.Tensor = functional.gelu(self.up(self.norm_2(hidden)))
+        result: torch.Tensor = hidden + self.dropout(self.down(bent))
+        return result
 
     def _by_head(self, vectors: torch.Tensor) -> torch.Tensor:
         """[B, L, D] -> [B, H, L, D / H]."""
-        return vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        users, events, dimensions = vectors.shape
+        return vectors.view(users, events, self.heads, dimensions // self.heads).transpose(1, 2)
+
+
+def _chosen(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """[J, D] rows by [B, L] -> [B, L, D]."""
+    return functional.embedding(index, table)
+
+
+def _by_head_bias(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """[J, H] entries by [B, Q, L] -> [B, H, Q, L].
+
+    One head at a time: the gradient of an embedding of H = 2 entries takes ten times as long.
+    """
+    flat = index.reshape(-1)
+    heads = [head.index_select(0, flat).view(index.shape) for head in table.T.contiguous()]
+    return torch.stack(heads, dim=1)

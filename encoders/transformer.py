@@ -93,11 +93,10 @@ class TransformerEncoder:
         places = torch.from_numpy(tower.places(list(texts.values()))).to(items.device)
         rows = torch.tensor(list(texts), device=items.device, dtype=torch.int64)
         with torch.inference_mode():
-            x = self._store.vectors[rows, TEXT] - self._centre[TEXT]
-            vectors = in_blocks(
-                lambda part, place: tower(self._model.whitened(TEXT, part), place), x, places
+            levels = self._store.vectors[rows] - self._centre
+            items[rows] = in_blocks(
+                lambda part, place: tower(self._model.tower_x(part), place), levels, places
             )
-            items[rows] = vectors
 
     def drop_texts(self, texts: Sequence[tuple[int, str]]) -> None:
         """See ``InterestEncoder.drop_texts``."""
@@ -112,7 +111,9 @@ class TransformerEncoder:
             vectors = self._fused(batch, events)
             vectors[torch.from_numpy(~events.has_weight).to(vectors.device)] = 0.0
             granularities = self._granularities(events) if with_granularities else None
-            return Interests(_to_numpy(vectors), granularities)
+            found = _to_numpy(vectors)
+            several = found[:, 1:] if found.shape[1] > 1 else None
+            return Interests(np.ascontiguousarray(found[:, 0]), granularities, several)
 
     def item_vectors(self, rows: Int32) -> Float32:
         """See ``InterestEncoder.item_vectors``."""
@@ -136,15 +137,16 @@ class TransformerEncoder:
             self._model.whitened(_LEVEL_OF[name], levels[:, _LEVEL_OF[name]])
             for name in self._model.active
         ]
-        return self._in_blocks(x, None, None)
+        return self._in_blocks(x, None, None)[:, 0]
 
     def close(self) -> None:
         """See ``InterestEncoder.close``."""
         self._store.close()
 
     def _fused(self, batch: WindowBatch, events: WeightedEvents) -> torch.Tensor:
+        """[B, 1 + K, D] as the model gives them."""
         if self._model.is_untrained:
-            return unit_or_zero(self._weighted_sum(events))
+            return unit_or_zero(self._weighted_sum(events))[:, None]
         x = [self._x(name, events) for name in self._model.active]
         features = queries = None
         if self._model.uses_context:
@@ -160,7 +162,7 @@ class TransformerEncoder:
         features: torch.Tensor | None,
         queries: torch.Tensor | None,
     ) -> torch.Tensor:
-        """[B, D] from what the model's ``forward`` takes."""
+        """[B, 1 + K, D] from what the model's ``forward`` takes."""
         context = [part for part in (features, queries) if part is not None]
 
         def apply(*parts: torch.Tensor) -> torch.Tensor:
@@ -242,6 +244,9 @@ class TransformerEncoder:
         silent = torch.from_numpy(~events.has_weight).to(self._text.device)
         parts = []
         for name in GRANULARITIES:
+            if not self._model.knows(name):
+                parts.append(self._centre.new_zeros(len(silent), self.info.dimensions))
+                continue
             x, projection = self._x(name, events), self._model.projection(name)
             part = x if projection.is_identity else in_blocks(projection, x)
             part = unit_or_zero(part)
