@@ -14,7 +14,7 @@ from encoders.config import EncoderConfig, Fusion, InterestConfig
 from encoders.interface import GRANULARITIES, InterestEncoder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One configuration that is tried."""
 
