@@ -30,7 +30,7 @@ def cells(base: InterestConfig) -> Iterator[Cell]:
 
     What takes part weighs the same; everything else is as in ``base``.
     """
-    active = {name: (name,) for name in GRANULARITIES}
+    active: dict[str, tuple[str, ...]] = {name: (name,) for name in GRANULARITIES}
     for name in GRANULARITIES:
         active[f"without {name}"] = tuple(other for other in GRANULARITIES if other != name)
     active["all"] = GRANULARITIES
