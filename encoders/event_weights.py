@@ -54,7 +54,7 @@ class EventWeigher:
     """
 
     def __init__(self, config: InterestConfig) -> None:
-        self._by_rank = _rank_table(config.rank_half_life_events)
+        self._by_rank = rank_table(config.rank_half_life_events)
         self._steps = np.array([2.0 ** (-step / _STEPS) for step in range(_STEPS)])
         self._time_half_life_ms = config.time_half_life_ms
         self._session_gap_ms = config.session_gap_ms
@@ -154,7 +154,8 @@ def _shares(
     return (raw / totals[events.users]).astype(np.float32), has_weight
 
 
-def _rank_table(half_life_events: float) -> npt.NDArray[np.float64]:
+def rank_table(half_life_events: float) -> npt.NDArray[np.float64]:
+    """Return what an event counts by how many places it lies behind the newest."""
     if half_life_events == 0.0:
         return np.ones(_MAX_RANK)
     return np.array([2.0 ** (-rank / half_life_events) for rank in range(_MAX_RANK)])

@@ -105,6 +105,7 @@ class InterestModel(nn.Module):
         tensors: Mapping[str, torch.Tensor],
         dropout: float = 0.0,
         residual_dropout: float = 0.0,
+        tower_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -120,7 +121,7 @@ class InterestModel(nn.Module):
         """What training sets once and serving reads elsewhere."""
         self.tower = None
         if "tower.gain" in tensors:
-            self.tower = ItemTower(tensors, residual_dropout)
+            self.tower = ItemTower(tensors, residual_dropout, tower_dropout)
         self.reader = _reader(config, dimensions, tensors, dropout)
         several = tensors.get("several.F")
         self.heads = None if several is None else nn.Parameter(several.float())

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from encoders.dropout import Dropout
 from encoders.errors import InterestModelInvalid
 
 
@@ -20,8 +21,15 @@ class Perceptron(nn.Module):
     b: nn.Parameter | None
     c: nn.Parameter | None
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], prefix: str, out_bias: str) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        prefix: str,
+        out_bias: str,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.dropout = Dropout(dropout)
         for name in ("W", "U", "V", "b", out_bias):
             tensor = tensors.get(f"{prefix}.{name}")
             parameter = None if tensor is None else nn.Parameter(tensor.float().contiguous())
@@ -33,7 +41,8 @@ class Perceptron(nn.Module):
         """The tanh branch; None where W is zero and will stay so."""
         if self.W is None or self.U is None or not (self.training or self.W.any()):
             return None
-        return functional.linear(torch.tanh(functional.linear(x, self.U, self.b)), self.W)
+        bent = self.dropout(torch.tanh(functional.linear(x, self.U, self.b)))
+        return functional.linear(bent, self.W)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T] -> [B, D]."""

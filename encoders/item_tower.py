@@ -40,10 +40,15 @@ class ItemTower(nn.Module):
     tower learns to say by text alone what it can, as it must of a new item.
     """
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], residual_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        residual_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.residual_dropout = residual_dropout
-        self.perceptron = Perceptron(tensors, "tower", "c")
+        self.perceptron = Perceptron(tensors, "tower", "c", dropout)
         self.gain = nn.Parameter(tensors["tower.gain"].float())
         self.shift = nn.Parameter(tensors["tower.shift"].float())
         residual = tensors.get("residual.vectors")

@@ -11,7 +11,7 @@ from state.event import Event, EventLimits, EventType, InvalidEvent, decode
 from stream_app import movielens, record_files
 from stream_app.errors import FixData
 
-_NO_TIMESTAMP_MS = 2**62
+NO_TIMESTAMP_MS = 2**62
 """A file has no record timestamps: an event without a time of its own is told by this one, and
 nothing lies too far in the future of it."""
 
@@ -44,10 +44,10 @@ def file_interactions(events: Path, items: Path) -> Interactions:
     found: list[Event] = []
     for number, (key, value) in enumerate(record_files.events(events), start=1):
         try:
-            event = decode(key, value, _NO_TIMESTAMP_MS, limits)
+            event = decode(key, value, NO_TIMESTAMP_MS, limits)
         except InvalidEvent as error:
             raise FixData(f"{events}, event {number}: {error}") from None
-        if event.time_ms == _NO_TIMESTAMP_MS:
+        if event.time_ms == NO_TIMESTAMP_MS:
             raise FixData(f"{events}, event {number}: no time_ms, which an evaluation needs")
         found.append(event)
     if not found:

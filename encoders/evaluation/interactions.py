@@ -95,6 +95,15 @@ def from_events(
     )
 
 
+def time_order(times_ms: Int64, *, order: Order = "random", seed: int = 0) -> Int64:
+    """Return the places of events, oldest first; see :func:`in_time_order`."""
+    if order == "random":
+        ties = np.random.default_rng(seed).permutation(len(times_ms))
+    else:
+        ties = np.arange(len(times_ms))
+    return np.lexsort((ties, times_ms))
+
+
 def in_time_order(data: Interactions, *, order: Order = "random", seed: int = 0) -> Interactions:
     """Return the same events, oldest first.
 
@@ -102,11 +111,7 @@ def in_time_order(data: Interactions, *, order: Order = "random", seed: int = 0)
     ``file`` keeps that of the input. The latter can leak: a file sorted by anything that goes
     with the future, popularity say, tells which event is the last.
     """
-    if order == "random":
-        ties = np.random.default_rng(seed).permutation(len(data))
-    else:
-        ties = np.arange(len(data))
-    places = np.lexsort((ties, data.times_ms))
+    places = time_order(data.times_ms, order=order, seed=seed)
     columns = ("users", "items", "rows", "times_ms", "types", "dwell_ms")
     return replace(data, **{name: getattr(data, name)[places] for name in columns})
 

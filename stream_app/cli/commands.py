@@ -18,6 +18,7 @@ from stream_app.cli import (
     show_settings,
     tail,
     topics,
+    train,
 )
 from stream_app.cli.context import Context
 
@@ -60,6 +61,7 @@ def worker(context: typer.Context) -> None:
 app.command("settings", epilog=show_settings.EXAMPLES)(show_settings.settings)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")
 app.add_typer(play.events_app, name="events")
