@@ -9,32 +9,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from encoders.config import EncoderConfig
-from encoders.evaluation import in_stream_order, leave_last_out
+from encoders.evaluation import counterfactual, deletion, in_stream_order, leave_last_out
 from encoders.evaluation.grid import StubVariants, TransformerVariants, Variants
 from encoders.evaluation.interactions import Interactions
+from encoders.evaluation.interest import put_texts
 from encoders.evaluation.pages import Picture, html_page, markdown
-from encoders.evaluation.plan import Bar, Plan
+from encoders.evaluation.plan import Bar, Plan, Setting
 from encoders.evaluation.report import blocks
-from encoders.evaluation.results import Protocol, Report, last_line, to_json
+from encoders.evaluation.results import (
+    Counterfactual,
+    Explained,
+    Protocol,
+    Report,
+    last_line,
+    to_json,
+)
 from encoders.interface import Float32
 from state.window import WindowPolicy
 from stream_app.errors import FixData, FixSettings
 from stream_app.settings import Settings
+from stream_app.training_notes import training_notes
 
 PROTOCOLS = ("leave-last-out", "prequential")
 _VERSIONS = (
     "interest-stream", "numpy", "torch", "transformers", "tokenizers", "safetensors", "matplotlib",
 )  # fmt: skip
-_TRAINED = (
-    "The model is a trained one. Leave-last-out is fair to it if its training left out every "
-    "user's last two items, as `train` does; prequentially it has an advantage where its training "
-    "events reach into the test period, which the baselines and the untrained model do not have."
-)
 
 
 @dataclass(frozen=True)
@@ -65,32 +70,67 @@ def evaluate(settings: Settings, data: Interactions, request: Request, bar: Bar)
         max_age_ms=settings.window_max_age_ms,
         max_bytes=settings.window_max_bytes,
     )
-    encoder = variants.make(variants.config)
-    model = {
-        "model": "untrained, of this catalogue" if request.model is None else str(request.model),
-        "model_id": encoder.info.model_id,
-        "dimensions": encoder.info.dimensions,
-        "fusion": variants.config.fusion,
-        "weights": " ".join(f"{k} {v:.2g}" for k, v in variants.config.weights.items() if v),
-        "backend": encoder.info.backend,
-    }
-    encoder.close()
+    texts = leave_last_out.text_vectors(variants, data, bar)
+    work = _Work(data, variants, texts, policy, request.plan, bar)
     try:
-        texts = leave_last_out.text_vectors(variants, data, bar)
-        found = [_protocol(name, data, variants, texts, policy, request.plan, bar)
-                 for name in request.protocols]  # fmt: skip
+        found = [work.protocol(name) for name in request.protocols]
+        counterfactual, explanation = work.safety()
     except ValueError as error:
         raise FixData(str(error)) from None
     return Report(
         command=request.command,
         seed=request.plan.seed,
         versions=versions(),
-        model=model,
+        model=_model_facts(variants, request.model),
         data=_facts(data, request.dataset),
         protocols=found,
         seconds=time.monotonic() - started,
-        notes=[] if request.model is None else [_TRAINED],
+        counterfactual=counterfactual,
+        explanation=explanation,
+        notes=training_notes(request.model, request.plan, found),
     )
+
+
+@dataclass(frozen=True)
+class _Work:
+    data: Interactions
+    variants: Variants
+    texts: Float32
+    policy: WindowPolicy
+    plan: Plan
+    bar: Bar
+
+    def protocol(self, name: str) -> Protocol:
+        """Return all that one protocol gives."""
+        run = leave_last_out.run if name == "leave-last-out" else in_stream_order.run
+        return run(self.data, self.variants, self.texts, self.policy, self.plan, self.bar)
+
+    def safety(self) -> tuple[Counterfactual | None, Explained | None]:
+        """Return what swapped words do, and scores taken apart, on leave-last-out questions."""
+        setting = Setting.of(self.data, self.plan, self.plan.order)
+        explainer = self.variants.explainer(self.data.texts)
+        encoder = self.variants.make(self.variants.config)
+        try:
+            put_texts(encoder, self.data)
+            explained = None
+            if explainer is not None:
+                explained = deletion.run(setting, encoder, explainer, self.policy, self.bar)
+            return counterfactual.run(setting, encoder, self.policy, self.bar), explained
+        finally:
+            encoder.close()
+
+
+def _model_facts(variants: Variants, folder: Path | None) -> dict[str, Any]:
+    encoder = variants.make(variants.config)
+    encoder.close()
+    return {
+        "model": "untrained, of this catalogue" if folder is None else str(folder),
+        "model_id": encoder.info.model_id,
+        "dimensions": encoder.info.dimensions,
+        "fusion": variants.config.fusion,
+        "weights": " ".join(f"{k} {v:.2g}" for k, v in variants.config.weights.items() if v),
+        "backend": encoder.info.backend,
+    }
 
 
 def write(report: Report, out: Path) -> list[Path]:
@@ -146,18 +186,10 @@ def _variants(settings: Settings, data: Interactions, model: Path | None) -> Var
 
 def _with_rows(settings: Settings, data: Interactions, model: Path | None) -> EncoderConfig:
     config = settings.encoder_config()
-    # Twice the texts: a changed one must find room beside the one it came from.
-    rows = max(2 * len(data.texts), 1)
+    # Three times the texts: those that are changed find room behind the texts.
+    rows = max(3 * len(data.texts), 1)
     folder = str(model) if model is not None else settings.interest_model
     return replace(config, slab_rows=rows, interest_model=folder)
-
-
-def _protocol(
-    name: str, data: Interactions, variants: Variants, texts: Float32, policy: WindowPolicy,
-    plan: Plan, bar: Bar,
-) -> Protocol:  # fmt: skip
-    run = leave_last_out.run if name == "leave-last-out" else in_stream_order.run
-    return run(data, variants, texts, policy, plan, bar)
 
 
 def _facts(data: Interactions, dataset: str) -> dict[str, str]:

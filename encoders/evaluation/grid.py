@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import msgspec
 
 from encoders.config import EncoderConfig, Fusion, InterestConfig
 from encoders.interface import GRANULARITIES, InterestEncoder
+
+if TYPE_CHECKING:
+    from encoders.evaluation.explanation import Explainer
+
+_TEXTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,10 @@ class Variants(Protocol):
     def plain(self) -> InterestEncoder:
         """Return one whose item vectors are the texts' own: no centre, nothing trained."""
 
+    def explainer(self, texts: Sequence[str]) -> Explainer | None:
+        """Return what takes the scores of the model as it is apart, over ``texts`` by row; None
+        where there is nothing to say."""
+
 
 class StubVariants:
     """The stub knows no tensors: every configuration fits."""
@@ -77,6 +86,10 @@ class StubVariants:
     def plain(self) -> InterestEncoder:
         """See ``Variants``."""
         return self.make(self.config)
+
+    def explainer(self, texts: Sequence[str]) -> Explainer | None:
+        """See ``Variants``: a hash has no reasons."""
+        return None
 
 
 class TransformerVariants:
@@ -117,6 +130,22 @@ class TransformerVariants:
         document = {name: float(name == "document") for name in GRANULARITIES}
         config = InterestConfig(dimensions=self._text.dimensions, weights=document)
         return self._made(config, ("salience",))
+
+    def explainer(self, texts: Sequence[str]) -> Explainer | None:
+        """See ``Variants``."""
+        from encoders.evaluation.explanation import Explainer
+        from encoders.text_store import TextStore
+
+        salience = self._tensors.get("salience")
+        self._text.use_salience(None if salience is None else salience.float().numpy())
+        store = TextStore(self._encoder_config, self._text)
+        try:
+            for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                store.put(list(enumerate(texts[start : start + _TEXTS_AT_ONCE], start)))
+            levels = store.vectors[: len(texts)].cpu().numpy().copy()
+        finally:
+            store.close()
+        return Explainer(self.config, self._tensors, self._text, levels, texts)
 
     def _made(self, config: InterestConfig, tensors: tuple[str, ...]) -> InterestEncoder:
         from encoders import interest_folder

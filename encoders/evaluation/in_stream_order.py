@@ -79,6 +79,7 @@ def run(
             "what was published before it; then the event is applied. Intervals are over users."
         ),
         order=plan.order,
+        from_ms=int(ordered.times_ms[start]),
         skipped=skipped,
         questions=len(ours.users),
         users=len(np.unique(ours.users)),

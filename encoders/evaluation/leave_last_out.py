@@ -65,6 +65,7 @@ def run(
         name="leave_last_out",
         rule=_rule(setting.questions, plan),
         order=plan.order,
+        from_ms=int(setting.questions.data.times_ms[setting.questions.asked_at].min()),
         questions=len(setting.questions),
         users=len(setting.questions),
         models=[Measured.of(name, result, plan.seed) for name, result in results.items()],

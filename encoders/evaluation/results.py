@@ -75,6 +75,8 @@ class Protocol:
     """How the questions were made, in a sentence."""
     order: str
     """Of events of the same time."""
+    from_ms: int
+    """When the first question is asked, milliseconds since the epoch."""
     questions: int
     users: int
     models: Sequence[Measured]
