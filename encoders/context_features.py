@@ -32,7 +32,7 @@ FEATURES = (
 
 
 def context_features(batch: WindowBatch, session_gap_ms: int) -> Float32:
-    """Return [B, F] features of all events, with or without text; zeros for an empty window."""
+    """Return [B, F] features of all events of the batch; zeros for an empty window."""
     counts = np.diff(batch.offsets)
     users = np.repeat(np.arange(len(counts)), counts)
     events = np.maximum(counts, 1).astype(np.float64)

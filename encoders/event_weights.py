@@ -26,6 +26,8 @@ differ in its last bit between the vectorised body and the tail, that is, with t
 class WeightedEvents:
     """The events that have a text, with what each weighs."""
 
+    batch: WindowBatch
+    """Of these events only."""
     rows: npt.NDArray[np.int64]
     """[K] slab rows."""
     users: Int64
@@ -86,6 +88,7 @@ class EventWeigher:
             in_session = np.arange(len(raw)) >= starts
             session, _ = _shares(np.where(in_session, raw, 0.0), events)
         return WeightedEvents(
+            events.batch,
             events.rows,
             events.users,
             events.offsets,
@@ -117,6 +120,7 @@ class EventWeigher:
 
 @dataclass(frozen=True)
 class _KnownEvents:
+    batch: WindowBatch
     rows: npt.NDArray[np.int64]
     users: Int64
     offsets: Int64
@@ -133,11 +137,19 @@ class _KnownEvents:
         keep &= known[np.where(keep, rows, 0)]
         if keep.all():
             offsets = batch.offsets.astype(np.int64)
-            return cls(rows, users, offsets, batch.times_ms, batch.types)
+            return cls(batch, rows, users, offsets, batch.times_ms, batch.types)
         users = users[keep]
         kept = np.bincount(users, minlength=len(counts))
         offsets = np.concatenate(([0], np.cumsum(kept))).astype(np.int64)
-        return cls(rows[keep], users, offsets, batch.times_ms[keep], batch.types[keep])
+        kept_only = WindowBatch(
+            batch.rows[keep],
+            offsets,
+            batch.times_ms[keep],
+            batch.types[keep],
+            batch.dwell_ms[keep],
+            batch.counts,
+        )
+        return cls(kept_only, rows[keep], users, offsets, kept_only.times_ms, kept_only.types)
 
     def ranks(self) -> Int64:
         """[K] places behind the user's newest event."""

@@ -108,7 +108,7 @@ class TransformerEncoder:
         known = self._store.rows.known
         events = self._weigher.weigh(batch, known, with_session=with_session)
         with torch.inference_mode():
-            vectors = self._fused(batch, events)
+            vectors = self._fused(events)
             vectors[torch.from_numpy(~events.has_weight).to(vectors.device)] = 0.0
             granularities = self._granularities(events) if with_granularities else None
             found = _to_numpy(vectors)
@@ -143,14 +143,14 @@ class TransformerEncoder:
         """See ``InterestEncoder.close``."""
         self._store.close()
 
-    def _fused(self, batch: WindowBatch, events: WeightedEvents) -> torch.Tensor:
+    def _fused(self, events: WeightedEvents) -> torch.Tensor:
         """[B, 1 + K, D] as the model gives them."""
         if self._model.is_untrained:
             return unit_or_zero(self._weighted_sum(events))[:, None]
         x = [self._x(name, events) for name in self._model.active]
         features = queries = None
         if self._model.uses_context:
-            computed = context_features(batch, self._config.session_gap_ms)
+            computed = context_features(events.batch, self._config.session_gap_ms)
             features = torch.from_numpy(computed).to(x[0].device, non_blocking=True)
         if features is not None and self._model.reads_queries:
             queries = self._queries(events)

@@ -203,7 +203,7 @@ def _report(
         "best_epoch": progress.best_epoch + 1,
         "epochs": progress.epochs_done,
         "steps": progress.steps_done,
-        "history": msgspec.to_builtins(progress.history),
+        "history": [msgspec.to_builtins(report) for report in progress.history],
         "data": {
             "fingerprint": data_id,
             "events": len(data),

@@ -61,9 +61,9 @@ class ModelScorer:
             return vectors
         features = None
         if self._pass.rules.context:
-            counts = np.stack([_counts(data, past) for past in pasts])
-            batch = _window_batch(data, windows, counts)
-            features = context_features(batch, self._pass.rules.session_gap_ms)[told]
+            counts = np.stack([_counts(data, pasts[at]) for at in told])
+            batch = _window_batch(data, [usable[at] for at in told], counts)
+            features = context_features(batch, self._pass.rules.session_gap_ms)
         chosen = self._rectangle(data, [usable[at] for at in told], features)
         with torch.no_grad():
             towers: Towers = self._pass.towers(np.unique(chosen.rows))

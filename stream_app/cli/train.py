@@ -21,7 +21,6 @@ EXAMPLES = (
     "interest-stream train --dataset ml-1m --out model --epochs 24 --threads 2"
 )
 
-Granularity = Literal["word", "sentence", "paragraph", "document"]
 _DATA = "Data"
 _MODEL = "Model"
 _LOSS = "Loss"
@@ -52,8 +51,8 @@ def train(
     repeats: Annotated[
         bool | None, _option(_DATA, "Learn items that a user has met before, too.")
     ] = None,
-    granularity: Annotated[
-        list[Granularity] | None, _option(_MODEL, "Which take part; give it several times.")
+    granularities: Annotated[
+        str | None, _option(_MODEL, "Some of word,sentence,paragraph,document. [document]")
     ] = None,
     fusion: Annotated[
         Literal["add", "weighted_mean", "attention", "concat"] | None,
@@ -118,7 +117,7 @@ def train(
     """
     settings = context.obj.settings(**({} if threads is None else {"encoder_threads": threads}))
     chosen = {
-        "granularities": tuple(granularity) if granularity else None,
+        "granularities": tuple(granularities.split(",")) if granularities else None,
         "fusion": fusion, "dimensions": dimensions, "layers": layers, "heads": heads,
         "context": with_context, "residual": residual, "interests": interests,
         "learn_salience": learn_salience, "text": text, "loss": loss, "negatives": negatives,
