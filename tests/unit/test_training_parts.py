@@ -12,11 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from encoders import EncoderConfigInvalid, TrainingDataInvalid, WindowBatch
+from encoders.config import SequenceConfig
 from encoders.context_features import context_features
 from encoders.dropout import Dropout
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.splits import leave_last_out
-from encoders.sequence_reader import TIME_BUCKETS, time_bucket
+from encoders.sequence_reader import TIME_BUCKETS, SequenceReader, time_bucket
 from encoders.training.chunked_softmax import ChunkedCrossEntropy
 from encoders.training.events import Stretches, TrainingEvents, training_events
 from encoders.training.losses import candidates
@@ -24,7 +25,12 @@ from encoders.training.optimiser import Optimiser
 from encoders.training.run import questions_of
 from encoders.training.settings import TrainingSettings
 from encoders.training.texts import whitening
-from encoders.training.windows import batch_of, features_at_every_event, session_starts
+from encoders.training.windows import (
+    batch_of,
+    features_at_every_event,
+    masked_batch_of,
+    session_starts,
+)
 from tests.harness.clusters import clustered
 
 SETTINGS = TrainingSettings(window_events=5, batch_windows=7)
@@ -256,3 +262,40 @@ def test_too_few_items_to_validate_with_are_refused() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(EncoderConfigInvalid, match=said):
         TrainingSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_share_of_every_window_is_hidden_and_searches_never(events: TrainingEvents) -> None:
+    generator = np.random.default_rng(0)
+    hidden = whole = 0
+    for stretches in events.batches(SETTINGS, generator, unasked=True):
+        batch = masked_batch_of(events, stretches, 0.3, generator)
+        assert batch.windows.asked.sum() == len(batch.items)
+        assert (batch.items >= 0).all()
+        behind = np.arange(batch.windows.rows.shape[1]) > batch.windows.last[:, None]
+        assert not (batch.windows.asked & behind).any()
+        hidden += len(batch.items)
+        whole += int((~behind).sum())
+    assert whole == len(events)
+    assert 0.25 < hidden / whole < 0.6  # 0.3 of all, and one at least of each short window
+
+
+def test_a_hidden_event_is_read_from_both_sides_and_not_from_itself() -> None:
+    reader = SequenceReader(SequenceConfig(layers=1, heads=2, positions=6, hidden=8), 8)
+    reader.initialise(torch.Generator().manual_seed(0))
+    nn.init.normal_(reader.kind, generator=torch.Generator().manual_seed(1))
+    times_ms, types = torch.arange(6)[None] * 1_000, torch.zeros(1, 6, dtype=torch.int64)
+    starts, last = torch.zeros(1, 6, dtype=torch.int64), torch.tensor([4])
+
+    def read(changed: int, **how: bool) -> torch.Tensor:
+        tokens = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(2))
+        tokens[0, changed, 0] += 3.0
+        at = last if how else None
+        found: torch.Tensor = reader(tokens, times_ms, types, starts, at, **how)[0, 2]
+        return found
+
+    plain = read(5)
+    assert torch.equal(read(4), plain)  # what comes later is not seen
+    assert not torch.equal(read(1), plain)
+    both = read(5, both_ways=True)  # behind the last event: filling
+    assert not torch.equal(read(4, both_ways=True), both)
+    assert not torch.equal(read(1, both_ways=True), both)
