@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -55,14 +56,7 @@ def variants_of(text_model: Path, work: Path, kind: str) -> TransformerVariants:
         folder = str(work / "trained")
         settings = msgspec.structs.replace(QUICK, **TRAINED[kind])
         train(TrainingData(WORLD), settings, config, Path(folder), Quiet())  # type: ignore[arg-type]
-    config = msgspec.structs.replace(config) if False else config
-    return TransformerVariants(
-        EncoderConfig(
-            text_model=str(text_model), device="cpu", slab_rows=512, interest_model=folder
-        ),
-        WORLD.texts,
-        work,
-    )
+    return TransformerVariants(replace(config, interest_model=folder), WORLD.texts, work)
 
 
 def windows(data: Interactions, count: int) -> list[WindowBatch]:
@@ -97,7 +91,7 @@ def test_the_parts_add_up_to_the_score_that_the_encoder_gives(
     for window, item, found in cases:
         served = float(encoder.encode(window).vectors[0] @ item)
         assert found.score == pytest.approx(served, abs=2e-5)
-        assert abs(found.gap) < (1e-5 if explainer.is_linear else 5e-3)
+        assert abs(found.gap) < (1e-5 if explainer.is_linear else 1e-3)
         assert found.events.shape == (len(found.granularities), len(found.places))
         assert np.abs(found.events).max() > 1e-3
     assert explainer.is_linear == (kind == "untrained")
@@ -109,7 +103,7 @@ def test_an_untrained_models_shares_are_those_of_the_formula(
     variants = variants_of(text_model, tmp_path, "untrained")
     _, encoder, cases = told(variants)
     items = encoder.item_vectors(np.arange(len(WORLD.texts), dtype=np.int32))
-    window, item, found = cases[0]
+    _, item, found = cases[0]
     weights = 2.0 ** (-np.arange(len(found.places) - 1, -1, -1) / 3.0)
     # an item's vector is its centred text at unit length: shares go as weight, length and cosine
     shares = found.events[0] / (weights * (items[found.rows] @ item))
@@ -136,7 +130,7 @@ def test_words_add_up_to_their_event_less_what_special_tokens_add(
     # without special tokens the sum is the share itself
     word_level = np.zeros_like(found.slopes)
     word_level[:, :, 0] = found.slopes[:, :, 0]
-    only = msgspec_free_copy(found, word_level)
+    only = replace(found, slopes=word_level)
     levels = explainer._levels.numpy()
     for event, row in enumerate(found.rows):
         expected = float((word_level[:, event, 0].sum(0) * levels[row, 0]).sum())
@@ -144,15 +138,9 @@ def test_words_add_up_to_their_event_less_what_special_tokens_add(
         assert total == pytest.approx(expected, abs=1e-5)
 
 
-def msgspec_free_copy(found: Explanation, slopes: np.ndarray) -> Explanation:
-    from dataclasses import replace
-
-    return replace(found, slopes=slopes)
-
-
 def test_one_user_at_a_time_and_no_user_without_texts(text_model: Path, tmp_path: Path) -> None:
     explainer, _, cases = told(variants_of(text_model, tmp_path, "untrained"), 1)
-    window, item, _ = cases[0]
+    _, item, _ = cases[0]
     with pytest.raises(ValueError, match="no text of this window is known"):
         explainer.explain(window_batch(WORLD, [np.zeros(0, dtype=np.int64)]), item)
     two = window_batch(WORLD, [np.array([0]), np.array([1])])

@@ -61,7 +61,7 @@ def test_paired_differences_cancel_what_is_common() -> None:
     assert apart.high - apart.low > 0.03
     with pytest.raises(ValueError, match="500 values against 3"):
         differences(ours, {"x": hard[:3]}, np.arange(500), seed=0)
-    with pytest.raises(ValueError, match="level 1.5"):
+    with pytest.raises(ValueError, match=r"level 1\.5"):
         estimates(ours, np.arange(500), seed=0, level=1.5)
 
 

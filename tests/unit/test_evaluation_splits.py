@@ -80,9 +80,7 @@ def test_events_keep_their_own_text_and_forgets_leave_nothing() -> None:
         Event("4", "u", EventType.FORGET, time_ms=4),
         Event("5", "u", EventType.REVIEW, item_id="b", text="good", time_ms=5),
     ]
-    data = from_events(
-        events, {"a": "A", "b": "B"}, {"gender": {"u": "F"}}, {"a": ("Drama",)}
-    )
+    data = from_events(events, {"a": "A", "b": "B"}, {"gender": {"u": "F"}}, {"a": ("Drama",)})
     assert data.texts == ("A", "B", "heist", "good")
     assert data.rows.tolist() == [2, 0, -1, 3]
     assert data.items.tolist() == [-1, 0, -1, 1]
