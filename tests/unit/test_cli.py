@@ -19,6 +19,7 @@ COMMANDS = [
     [], ["worker"], ["settings"], ["demo"], ["topics", "create"], ["topics", "check"],
     ["items", "publish"], ["events", "play"], ["kafka", "start"], ["kafka", "stop"],
     ["inspect", "user"], ["tail", "updates"], ["model", "init"], ["train"], ["tune"],
+    ["evaluate"],
 ]  # fmt: skip
 
 
