@@ -14,6 +14,8 @@ from encoders.errors import (
     ModelNotFound,
     ModelNotSafe,
     ModelNotSupported,
+    TrainingDataInvalid,
+    TrainingDiverged,
 )
 from encoders.interface import (
     GRANULARITIES,
@@ -38,6 +40,8 @@ __all__ = [
     "ModelNotSafe",
     "ModelNotSupported",
     "TextReport",
+    "TrainingDataInvalid",
+    "TrainingDiverged",
     "WindowBatch",
     "build",
 ]

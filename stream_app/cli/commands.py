@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from stream_app.cli import inspect_user, kafka, model, play, run_demo, show_settings, tail, topics
+from stream_app.cli import (
+    evaluate,
+    inspect_user,
+    kafka,
+    model,
+    play,
+    run_demo,
+    show_settings,
+    tail,
+    topics,
+    train,
+)
 from stream_app.cli.context import Context
 
 app = typer.Typer(
@@ -49,6 +60,8 @@ def worker(context: typer.Context) -> None:
 
 app.command("settings", epilog=show_settings.EXAMPLES)(show_settings.settings)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
+app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")
 app.add_typer(play.events_app, name="events")
