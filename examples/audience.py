@@ -31,9 +31,7 @@ Float32 = npt.NDArray[np.float32]
 def audience(
     text: Annotated[str, typer.Argument(help="What is advertised, in its own words.")],
     count: Annotated[int, typer.Option(min=1, help="Users, at most.")] = 10,
-    least: Annotated[
-        float, typer.Option(min=-1, max=1, help="No user below this cosine.")
-    ] = -1.0,
+    least: Annotated[float, typer.Option(min=-1, max=1, help="No user below this cosine.")] = -1.0,
 ) -> None:
     """Print the users nearest to a text."""
     settings = load()
@@ -67,7 +65,9 @@ def vector_of(text: str, settings: Settings) -> tuple[Float32, str]:
         failed = encoder.put_texts([(0, text)]).failed
         vector = encoder.item_vectors(np.array([0], dtype=np.int32))[0]
         if failed or not vector.any():
-            raise FixData(f"no vector can be made of {text!r}: {failed[0][1] if failed else 'empty'}")
+            raise FixData(
+                f"no vector can be made of {text!r}: {failed[0][1] if failed else 'empty'}"
+            )
         return vector, encoder.info.model_id
     finally:
         encoder.close()

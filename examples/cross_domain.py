@@ -129,7 +129,10 @@ def scorers(
     plain = open_encoder(settings, setting, "")
     count = len(questions.data.item_ids)
     texts = plain.item_vectors(np.arange(len(questions.data.texts), dtype=np.int32))
-    yield "untrained, nothing known", InterestScorer(plain, questions.data, settings.window_policy())
+    yield (
+        "untrained, nothing known",
+        InterestScorer(plain, questions.data, settings.window_policy()),
+    )
     plain.close()
     half_life = setting.plan.half_life_events
     centred = MeanVector(texts, count, centred=True, half_life_events=half_life)

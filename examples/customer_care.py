@@ -1,0 +1,199 @@
+"""What is this user into now? An answer in words, for somebody who has the user on the phone.
+
+    python examples/customer_care.py alice --least-items 1
+
+Three lists. *Words* of the catalogue's texts, each embedded as an item would be, nearest to the
+user; words that stand in very few or very many texts, or mean nothing alone, are left out. *Items*
+nearest to the user. *Events*: by how far the vector turns when one of them had not been, which is
+true of any model, trained or not (deletion, as in Samek et al. 2017, section III).
+
+The window is read from the changelog, so this is of the worker's version; the settings must be
+the worker's, too, for the words have to go through the model that made the vectors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+import encoders
+from encoders import InterestEncoder, WindowBatch
+from state.event import TYPE_CODES, Event
+from state.window import Window
+from stream_app.compacted_topic import latest_records
+from stream_app.errors import FixData, FixSettings, InterestStreamError
+from stream_app.settings import Settings, load
+from stream_app.user_view import ItemSpace, UserView, read_item_space, read_user
+
+Float32 = npt.NDArray[np.float32]
+_WORD = re.compile(r"[^\W\d_]{3,}(?:['’-][^\W\d_]+)*")
+MOST_WORDS = 5_000
+"""Embedded per question, the most frequent first: some seconds on a CPU."""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """What was read of one user."""
+
+    view: UserView
+    catalogue: Mapping[str, Mapping[str, Any]]
+    space: ItemSpace
+
+
+def customer_care(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    count: Annotated[int, typer.Option(min=1, help="Lines per list.")] = 5,
+    least_items: Annotated[
+        int, typer.Option(min=1, help="A word must stand in the texts of so many items.")
+    ] = 3,
+    most_share: Annotated[
+        float, typer.Option(min=0, max=1, help="And in no greater share of them.")
+    ] = 0.5,
+) -> None:
+    """Say what a user is into now."""
+    settings = load()
+    topics = asyncio.run(read(settings, user))
+    texts = [str(record.get("text", "")) for record in topics.catalogue.values()]
+    words = salient_words(texts, least_items, most_share)
+    encoder = encoders.build(replace(settings.encoder_config(), cache_dir=""))
+    try:
+        check_model(encoder, topics.view)
+        vector, turns = event_turns(encoder, topics.view, topics.catalogue)
+        nearest = nearest_words(encoder, words, vector, count)
+    finally:
+        encoder.close()
+    print(f"{user} is into")
+    for score, word in nearest:
+        print(f"  {score:+.3f}  {word}")
+    print("items like that, not among the last events")
+    assert topics.view.window is not None
+    met = frozenset(name for name in topics.view.window.item_ids if name)
+    for name, score in topics.space.nearest(vector, count, met):
+        print(f"  {score:+.3f}  {name}")
+    print("because of these events (how far the vector turns without it)")
+    for turn, event in sorted(turns, key=lambda pair: -pair[0])[:count]:
+        at = datetime.fromtimestamp(event.time_ms / 1000, UTC)
+        print(f"  {turn:.3f}  {at:%Y-%m-%d %H:%M}  {event.type}  {event.text or event.item_id}")
+
+
+def salient_words(texts: Sequence[str], least_items: int, most_share: float) -> list[str]:
+    """Return the words of ``texts`` that can say something, the most frequent first.
+
+    A word in fewer than ``least_items`` texts is a name nobody knows, one in more than
+    ``most_share`` of them says nothing about a user; nor does a stop word ("the", "with").
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update({word.casefold() for word in _WORD.findall(text)})
+    most = most_share * len(texts)
+    return [
+        word
+        for word, count in counts.most_common()
+        if least_items <= count <= most and word not in ENGLISH_STOP_WORDS
+    ][:MOST_WORDS]
+
+
+def nearest_words(
+    encoder: InterestEncoder, words: Sequence[str], vector: Float32, count: int
+) -> list[tuple[float, str]]:
+    """Return the ``count`` words nearest to ``vector`` [D], each with its cosine."""
+    if not words:
+        return []
+    rows = range(len(words))
+    encoder.put_texts(list(zip(rows, words, strict=True)))
+    scores = encoder.item_vectors(np.array(rows, dtype=np.int32)) @ vector
+    best = np.argsort(-scores, kind="stable")[:count]
+    return [(float(scores[at]), words[at]) for at in best]
+
+
+def event_turns(
+    encoder: InterestEncoder, view: UserView, catalogue: Mapping[str, Mapping[str, Any]]
+) -> tuple[Float32, list[tuple[float, Event]]]:
+    """Return the vector [D] of the window, and per event with a text 1 - cosine(that, the vector
+    of the window without the event): 0 if it changes nothing, 1 if nothing is left or the rest is
+    about something else."""
+    assert view.window is not None
+    texts: dict[int, str] = {}
+    events = list(view.window.events(view.user_id))
+    for at, event in enumerate(events):
+        text = event.text or catalogue.get(event.item_id or "", {}).get("text")
+        if text:
+            texts[at] = text
+    encoder.put_texts(list(texts.items()))
+    rows = np.array([at if at in texts else -1 for at in range(len(events))], dtype=np.int32)
+    everything = np.arange(len(events))
+    windows = [everything, *(np.delete(everything, at) for at in texts)]
+    vectors = encoder.encode(batch(view.window, events, rows, windows)).vectors
+    turns = 1.0 - vectors[1:] @ vectors[0]
+    return vectors[0], [(float(turn), events[at]) for turn, at in zip(turns, texts, strict=True)]
+
+
+def batch(
+    window: Window, events: Sequence[Event], rows: npt.NDArray[np.int32],
+    windows: Sequence[npt.NDArray[np.int64]],
+) -> WindowBatch:  # fmt: skip
+    """Return variants of one window, each given as the places of the events it keeps."""
+    kept = np.concatenate(windows)
+    types = np.array([TYPE_CODES[event.type] for event in events], dtype=np.uint8)
+    dwell = [-1 if event.dwell_ms is None else event.dwell_ms for event in events]
+    gone = [np.delete(types, places) for places in windows]
+    counts = [
+        np.array(window.counts) - np.bincount(codes, minlength=len(window.counts)) for codes in gone
+    ]
+    return WindowBatch(
+        rows=rows[kept],
+        offsets=np.cumsum([0, *map(len, windows)], dtype=np.int64),
+        times_ms=np.array([event.time_ms for event in events], dtype=np.int64)[kept],
+        types=types[kept],
+        dwell_ms=np.array(dwell, dtype=np.int32)[kept],
+        counts=np.array(counts, dtype=np.int64),
+    )
+
+
+def check_model(encoder: InterestEncoder, view: UserView) -> None:
+    """Refuse a user of whom there is too little, or whose vector another model made.
+
+    Raises:
+        FixData: no update or no event.
+        FixSettings: another model.
+    """
+    if view.update is None or view.window is None or not len(view.window):
+        raise FixData(f"of user {view.user_id} there is no update, or no event in the window")
+    if view.update.model_id != encoder.info.model_id:
+        raise FixSettings(
+            f"the update is of model {view.update.model_id}, these settings are of "
+            f"{encoder.info.model_id}: use the worker's settings"
+        )
+
+
+async def read(settings: Settings, user: str) -> Topics:
+    """Return what the topics hold of a user, and the catalogue."""
+    view = await read_user(settings, user)
+    catalogue = await latest_records(settings.bootstrap_servers, settings.items_topic)
+    model_id = view.update.model_id if view.update else ""
+    return Topics(view, catalogue, await read_item_space(settings, model_id))
+
+
+def main() -> None:
+    """Run; what an operator can mend is one line."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command(help=__doc__)(customer_care)
+    try:
+        app()
+    except (InterestStreamError, encoders.EncoderError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
