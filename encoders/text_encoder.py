@@ -69,8 +69,14 @@ class TextEncoder:
         self.forward: Forward = forward
         self.backend = forward.backend
         logger.info("text model %s on %s: %s", folder.name, self.device, self.backend)
-        identity = f"text-1 {config.max_text_tokens} {self.pooling} {config.precision}".encode()
-        self.content_id = hashlib.sha256(identity + model_files.content_hash(folder)).hexdigest()
+        self.folder = folder
+        self._identity = f"text-1 {config.max_text_tokens} {self.pooling} {config.precision}"
+        self.content_id = self.content_id_of(folder)
+
+    def content_id_of(self, folder: Path) -> str:
+        """Return the content id that the model in ``folder`` has, read as this one is read."""
+        content = model_files.content_hash(folder)
+        return hashlib.sha256(self._identity.encode() + content).hexdigest()
 
     def cache_namespace(self) -> bytes:
         """Return 32 bytes over everything that changes a bit of a text's three vectors."""
@@ -85,7 +91,7 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> TextVectors:
         """Return three vectors per text. One bad text never harms the others."""
         vectors = np.zeros((len(texts), LEVELS, self.dimensions), dtype=np.float32)
-        tokenised, empty, failed = self._tokenise(texts)
+        tokenised, empty, failed = self.tokenise(texts)
         for batch in self._batches(tokenised):
             self._embed(batch, tokenised, vectors, failed)
         tokens = sum(len(text.ids) for text in tokenised.values())
@@ -96,9 +102,25 @@ class TextEncoder:
         ids: list[int] = self.tokenizer.encode(_encodable(text)).ids
         return ids
 
-    def _tokenise(
+    def token_vectors(
+        self, texts: Sequence[str]
+    ) -> Iterator[tuple[int, torch.Tensor, Int64, Int64]]:
+        """Yield of each text that has tokens its place, its own tokens' vectors [n, T] as the model
+        has them last, their ids, and the numbers of their words."""
+        tokenised, _, _ = self.tokenise(texts)
+        for batch in self._batches(tokenised):
+            with torch.no_grad():
+                hidden = self.forward([tokenised[place].ids for place in batch])
+            parts = torch.split(hidden, [len(tokenised[place].ids) for place in batch])
+            for place, part in zip(batch, parts, strict=True):
+                text = tokenised[place]
+                own = text.words >= 0
+                yield place, part[torch.from_numpy(own)].clone(), text.ids[own], text.words[own]
+
+    def tokenise(
         self, texts: Sequence[str]
     ) -> tuple[dict[int, TokenisedText], set[int], dict[int, str]]:
+        """Return by place the texts with tokens; places without any; reasons of the failed."""
         tokenised: dict[int, TokenisedText] = {}
         empty: set[int] = set()
         failed: dict[int, str] = {}
@@ -144,7 +166,7 @@ class TextEncoder:
         try:
             with torch.inference_mode():
                 hidden = self.forward([tokenised[place].ids for place in places])
-                pooled = _pool(hidden, [tokenised[place] for place in places])
+                pooled = pool_tokens(hidden, [tokenised[place] for place in places])
                 result = pooled.cpu().numpy()
         except (RuntimeError, IndexError, ValueError) as error:
             if len(places) == 1:
@@ -168,8 +190,8 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _pool(hidden: torch.Tensor, texts: Sequence[TokenisedText]) -> torch.Tensor:
-    """[S, T] and the texts' weights -> [N, 3, T] of unit length.
+def pool_tokens(hidden: torch.Tensor, texts: Sequence[TokenisedText]) -> torch.Tensor:
+    """Return [N, 3, T] of unit length from the tokens' [S, T] and the texts' weights.
 
     embedding_bag adds one bag after the other, token by token, so a text's sums do not depend
     on its neighbours; a batched product may choose its kernel by the batch.

@@ -53,6 +53,8 @@ class Request:
     command: str
     dataset: str
     """What the data is called in the report."""
+    also: Sequence[Path] = ()
+    """Folders of other models, each trained for one cell of the comparison of configurations."""
 
 
 def evaluate(settings: Settings, data: Interactions, request: Request, bar: Bar) -> Report:
@@ -64,7 +66,7 @@ def evaluate(settings: Settings, data: Interactions, request: Request, bar: Bar)
         EncoderError: the text model or the interest model cannot be used.
     """
     started = time.monotonic()
-    variants = _variants(settings, data, request.model)
+    variants = _variants(settings, data, request)
     policy = WindowPolicy(
         max_events=settings.window_max_events,
         max_age_ms=settings.window_max_age_ms,
@@ -170,14 +172,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _variants(settings: Settings, data: Interactions, model: Path | None) -> Variants:
+def _variants(settings: Settings, data: Interactions, request: Request) -> Variants:
     if settings.encoder == "stub":
-        if model is not None:
-            raise FixSettings("the stub encoder takes no --model: set encoder to transformer")
+        if request.model is not None or request.also:
+            raise FixSettings("the stub encoder takes no models: set encoder to transformer")
         return StubVariants(_with_rows(settings, data, None))
     try:
         work = settings.datadir / "evaluation"
-        return TransformerVariants(_with_rows(settings, data, model), data.texts, work)
+        config = _with_rows(settings, data, request.model)
+        return TransformerVariants(config, data.texts, work, request.also)
     except ImportError as error:
         raise FixSettings(
             f"{error.name} is not installed: install interest-stream[transformer]"

@@ -30,6 +30,7 @@ SAMPLE_USERS = 200
 TAKEN_OUT = (1, 3, 5, 10)
 _EXAMPLES = 2
 _EVENTS_SHOWN = 5
+_WORDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,17 @@ def _example(setting: Setting, explainer: Explainer, case: _Case) -> Example:
         Contribution(
             data.texts[int(case.told.rows[event])],
             float(shares[event]),
-            explainer.words(case.told, int(event)),
+            _words(explainer.words(case.told, int(event))),
         )
         for event in shown
     ]
     user = data.user_ids[int(setting.questions.users[case.question])]
     return Example(user, data.texts[case.item], case.told.score, events)
+
+
+def _words(words: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The words that add or take most, and all signs between words as one."""
+    told = [(word, share) for word, share in words if any(sign.isalnum() for sign in word)]
+    signs = sum(share for word, share in words if not any(sign.isalnum() for sign in word))
+    told = sorted(told, key=lambda item: -abs(item[1]))[:_WORDS_SHOWN]
+    return [*told, ("(signs)", signs)] if len(told) < len(words) else told

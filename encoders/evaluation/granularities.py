@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from encoders.errors import EncoderError
 from encoders.evaluation.bootstrap import Estimate, differences
 from encoders.evaluation.grid import Cell, Variants, cells
@@ -16,10 +18,11 @@ _DECIDING = "ndcg@10"
 
 
 def compare(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar) -> Grid:
-    """Return a line per cell; a cell that the model's tensors do not fit says why instead."""
+    """Return a line per cell, trained ones first; a cell that the model's tensors do not fit says
+    why instead."""
     lines = []
     measured: dict[Cell, Result] = {}
-    every = list(cells(variants.config))
+    every = [*variants.also(), *cells(variants.config)]
     progress = bar("configurations")
     for done, cell in enumerate(every, start=1):
         result, refused = _asked(cell, setting, variants, policy)
@@ -27,7 +30,8 @@ def compare(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar
         if result is not None:
             measured[cell] = result
             found = Measured.of(cell.granularities, result, setting.plan.seed)
-        lines.append(GridLine(cell.granularities, cell.fusion, cell.context, found, refused))
+        name = Path(cell.trained).name
+        lines.append(GridLine(cell.granularities, cell.fusion, cell.context, found, refused, name))
         progress(done, len(every))
     every_one = _best(measured, ("all",))
     alone = _best(measured, GRANULARITIES)
@@ -46,7 +50,7 @@ def _asked(
 ) -> tuple[Result | None, str]:
     data = setting.questions.data
     try:
-        encoder = variants.make(cell.config)
+        encoder = variants.trained(cell.trained) if cell.trained else variants.make(cell.config)
     except EncoderError as error:
         return None, _without_folder(str(error))
     try:
@@ -74,4 +78,5 @@ def _difference(ours: Result, theirs: Result, seed: int) -> dict[str, Estimate]:
 
 def _name(cell: Cell) -> str:
     with_context = "with context" if cell.context else "without context"
-    return f"{cell.granularities}, {cell.fusion}, {with_context}"
+    trained = f", {Path(cell.trained).name}" if cell.trained else ""
+    return f"{cell.granularities}, {cell.fusion}, {with_context}{trained}"

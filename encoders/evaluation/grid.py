@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol, get_args
 import msgspec
 
 from encoders.config import EncoderConfig, Fusion, InterestConfig
+from encoders.errors import EncoderConfigInvalid
 from encoders.interface import GRANULARITIES, InterestEncoder
 
 if TYPE_CHECKING:
     from encoders.evaluation.explanation import Explainer
+    from encoders.interest_folder import InterestBundle
 
 _TEXTS_AT_ONCE = 256
 
@@ -28,6 +30,18 @@ class Cell:
     fusion: str
     context: bool
     config: InterestConfig
+    trained: str = ""
+    """Folder of a model that was trained for this cell; empty: the model under evaluation."""
+
+    @classmethod
+    def of(cls, config: InterestConfig, folder: Path) -> Cell:
+        """Return the cell that a trained model is of."""
+        active = [name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0]
+        missing = [name for name in GRANULARITIES if name not in active]
+        label = " + ".join(active)
+        if len(missing) <= 1:
+            label = f"without {missing[0]}" if missing else "all"
+        return cls(label, config.fusion, config.context, config, str(folder))
 
 
 def cells(base: InterestConfig) -> Iterator[Cell]:
@@ -55,6 +69,12 @@ class Variants(Protocol):
     config: InterestConfig
     """Of the model as it is."""
 
+    def also(self) -> Iterator[Cell]:
+        """Yield the other models that are to be compared, each of one cell."""
+
+    def trained(self, folder: str) -> InterestEncoder:
+        """Return an encoder of one of the other models as it is."""
+
     def make(self, config: InterestConfig) -> InterestEncoder:
         """Return an encoder with this configuration.
 
@@ -77,6 +97,14 @@ class StubVariants:
         self._encoder_config = config
         self.config = InterestConfig()
 
+    def also(self) -> Iterator[Cell]:
+        """See ``Variants``: nothing can be trained of a stub."""
+        return iter(())
+
+    def trained(self, folder: str) -> InterestEncoder:
+        """See ``Variants``."""
+        raise EncoderConfigInvalid(f"the stub encoder takes no interest model: {folder}")
+
     def make(self, config: InterestConfig) -> InterestEncoder:
         """See ``Variants``."""
         from encoders.stub import StubEncoder
@@ -96,14 +124,18 @@ class TransformerVariants:
     """One text model, loaded once; its text vectors are computed once and come from the disk
     cache after that. Importing torch waits until this is made."""
 
-    def __init__(self, config: EncoderConfig, texts: tuple[str, ...], work: Path) -> None:
+    def __init__(
+        self, config: EncoderConfig, texts: tuple[str, ...], work: Path, also: Sequence[Path] = ()
+    ) -> None:
         """``texts`` are the catalogue's, for the model of a catalogue where
-        ``config.interest_model`` is empty; ``work`` is a folder to write to."""
+        ``config.interest_model`` is empty; ``work`` is a folder to write to; ``also`` are folders
+        of other models."""
         from encoders import interest_folder, interest_init
         from encoders.text_encoder import TextEncoder
 
         self._encoder_config = config
         self._work = work
+        self._also = also
         self._text = TextEncoder(config)
         folder = Path(config.interest_model)
         if not config.interest_model:
@@ -112,14 +144,31 @@ class TransformerVariants:
             folder = work / f"untrained-{digest.hexdigest()[:16]}"
             if not (folder / interest_folder.CONFIG_FILE).is_file():
                 interest_init.init(texts, self._text, folder)
-        bundle = interest_folder.load(
+        bundle = self._bundle(folder)
+        self.config = bundle.config
+        self._tensors = bundle.tensors
+
+    def _bundle(self, folder: Path) -> InterestBundle:
+        from encoders import interest_folder
+
+        return interest_folder.load(
             folder,
             text_dimensions=self._text.dimensions,
             vocabulary=self._text.vocabulary,
             text_id=self._text.content_id,
         )
-        self.config = bundle.config
-        self._tensors = bundle.tensors
+
+    def also(self) -> Iterator[Cell]:
+        """See ``Variants``."""
+        for folder in self._also:
+            yield Cell.of(self._bundle(folder).config, folder)
+
+    def trained(self, folder: str) -> InterestEncoder:
+        """See ``Variants``."""
+        from encoders.transformer import TransformerEncoder
+
+        config = replace(self._encoder_config, interest_model=folder)
+        return TransformerEncoder(config, text_encoder=self._text)
 
     def make(self, config: InterestConfig) -> InterestEncoder:
         """See ``Variants``."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from encoders.evaluation.baselines import RECENT_MS, MeanVector, TooManyItems, item_counts
-from encoders.evaluation.breakdowns import breakdown, by_popularity
+from encoders.evaluation.breakdowns import by_groups, by_popularity
 from encoders.evaluation.grid import Variants
 from encoders.evaluation.interactions import Interactions, in_time_order
 from encoders.evaluation.interest import put_texts
-from encoders.evaluation.leave_last_out import BROKEN_DOWN, gaps
+from encoders.evaluation.leave_last_out import broken_down, gaps
 from encoders.evaluation.plan import Bar, Plan
 from encoders.evaluation.prequential import Stream, replay, start_of_test
 from encoders.evaluation.ranking import Result
@@ -69,8 +69,10 @@ def run(
         encoder.close()
     ours = results[OURS]
     counts = item_counts(ordered, np.arange(start))
-    labels = by_popularity(ours.targets, counts)
-    parts = breakdown(ours, labels, BROKEN_DOWN, seed=plan.seed)
+    labels = {
+        "popularity of the target": by_popularity(ours.targets, counts),
+        **by_groups(ordered, ours.users),
+    }
     return Protocol(
         name="prequential",
         rule=(
@@ -85,7 +87,7 @@ def run(
         users=len(np.unique(ours.users)),
         models=[Measured.of(name, result, plan.seed) for name, result in results.items()],
         differences=gaps(results, plan.seed),
-        breakdowns={OURS: {"popularity of the target": parts}},
+        breakdowns=broken_down(results, labels, plan.seed),
     )
 
 

@@ -82,15 +82,15 @@ class InterestScorer:
     def scores(self, questions: Questions, block: range) -> Scores:
         """[B, N] cosines; a user without a vector has the same score, 0, everywhere."""
         data = questions.data
-        told = [self._told(questions, question) for question in block]
+        told = [self.told(questions, question) for question in block]
         windows = [held(positions, data.times_ms, self._policy) for positions in told]
         interests = self._encoder.encode(window_batch(data, windows, all_time(data, told)))
         if self._by == "one" or interests.several is None:
             return cosine_scores(interests.vectors, self._items)
         return best_of_several(interests.several, self._items)
 
-    def _told(self, questions: Questions, question: int) -> Int64:
-        """Positions of the user's events when the vector was made, oldest first."""
+    def told(self, questions: Questions, question: int) -> Int64:
+        """Return the positions of the user's events when the vector was made, oldest first."""
         positions = questions.past(question)
         times_ms = questions.data.times_ms
         if self._delay.span_ms:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from encoders.evaluation.staleness import staleness
 from encoders.interface import Float32, InterestEncoder
 from state.window import WindowPolicy
 
-BROKEN_DOWN = ("recall@10", "ndcg@10", "auc")
+_BROKEN_DOWN = ("recall@10", "ndcg@10", "auc")
 _COMPARED = (OURS, "popularity", "item_knn_decayed")
 """Whose metrics are broken down: ours, and the simplest and the best of the baselines."""
 _OTHER_ORDER: dict[Order, Order] = {"random": "file", "file": "random"}
@@ -89,6 +89,20 @@ def gaps(results: dict[str, Result], seed: int) -> dict[str, dict[str, Estimate]
     }
 
 
+def broken_down(
+    results: dict[str, Result], labels: Mapping[str, breakdowns.Labels], seed: int
+) -> dict[str, dict[str, list[breakdowns.Part]]]:
+    """Return the metrics of the models worth comparing per label, by model and kind of label."""
+    return {
+        name: {
+            what: breakdowns.breakdown(results[name], of, _BROKEN_DOWN, seed=seed)
+            for what, of in labels.items()
+        }
+        for name in _COMPARED
+        if name in results
+    }
+
+
 def _models(
     setting: Setting, encoder: InterestEncoder, texts: Float32, policy: WindowPolicy, bar: Bar
 ) -> tuple[dict[str, Result], dict[str, str]]:
@@ -148,14 +162,7 @@ def _breakdowns(
         "activity": breakdowns.by_activity(lengths),
         **breakdowns.by_groups(data, questions.users),
     }
-    return {
-        name: {
-            what: breakdowns.breakdown(results[name], of, BROKEN_DOWN, seed=setting.plan.seed)
-            for what, of in labels.items()
-        }
-        for name in _COMPARED
-        if name in results
-    }
+    return broken_down(results, labels, setting.plan.seed)
 
 
 def _rule(questions: Questions, plan: Plan) -> str:

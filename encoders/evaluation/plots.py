@@ -32,20 +32,27 @@ def models(lines: Sequence[Measured], metric: str = "recall@10") -> bytes:
 
 
 def delays(lines: Sequence[Delayed], metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> bytes:
-    """Return each metric over the delays, with its interval."""
-    figure = _figure(7.0, 3.2)
-    axes = figure.subplots()
-    places = np.arange(len(lines))
-    for metric in metrics:
-        found = [line.measured.metrics[metric] for line in lines]
-        axes.plot(places, [value.mean for value in found], marker="o", label=metric)
-        axes.fill_between(
-            places, [value.low for value in found], [value.high for value in found], alpha=0.2
-        )
-    axes.set_xticks(places, [line.measured.name for line in lines])
-    axes.set_ylim(bottom=0.0)
-    axes.set_xlabel("how late the vector is")
-    axes.legend()
+    """Return each metric over the delays, by events and by time, with its interval.
+
+    ``lines`` begin with no delay at all, which begins both curves.
+    """
+    figure = _figure(8.0, 3.2)
+    by_events = [line for line in lines if "event" in line.measured.name]
+    by_time = [line for line in lines[1:] if line not in by_events]
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, late in zip(panels, (by_events, by_time), strict=True):
+        shown = [lines[0], *late]
+        places = np.arange(len(shown))
+        for metric in metrics:
+            found = [line.measured.metrics[metric] for line in shown]
+            axes.plot(places, [value.mean for value in found], marker="o", label=metric)
+            axes.fill_between(
+                places, [value.low for value in found], [value.high for value in found], alpha=0.2
+            )
+        axes.set_xticks(places, [line.measured.name for line in shown])
+        axes.set_xlabel("how late the vector is")
+    panels[0].set_ylim(bottom=0.0)
+    panels[0].legend()
     return _png(figure)
 
 
@@ -55,7 +62,7 @@ def grid(lines: Sequence[GridLine], metric: str = "ndcg@10") -> bytes:
     columns = list(dict.fromkeys(_column(line) for line in lines))
     values = np.full((len(rows), len(columns)), np.nan)
     for line in lines:
-        if line.measured is not None:
+        if line.measured is not None and not line.trained:
             place = rows.index(line.granularities), columns.index(_column(line))
             values[place] = line.measured.metrics[metric].mean
     figure = _figure(8.0, 4.2)

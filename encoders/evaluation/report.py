@@ -162,10 +162,11 @@ def _staleness(protocol: Protocol, *, with_plots: bool) -> Iterator[Block]:
             line.measured.name,
             *(_interval(line.measured.metrics[metric]) for metric in _MAIN),
             _signed(line.lost["ndcg@10"]),
+            f"{line.told:.1%}",
         )
         for line in protocol.staleness
     ]
-    yield Table(("Late by", *_MAIN, "ndcg@10 against at once"), rows)
+    yield Table(("Late by", *_MAIN, "ndcg@10 against at once", "users with a vector"), rows)
     if with_plots:
         yield Picture("staleness", "Metrics over the delay", plots.delays(protocol.staleness))
 
@@ -175,10 +176,11 @@ def _grid(grid: Grid, *, with_plots: bool) -> Iterator[Block]:
     yield Paragraph(
         "The model as it is, with each granularity alone, each left out, and all; what takes part "
         "weighs the same. Nothing is trained anew for a cell: where a cell has no figures, the "
-        "model's tensors do not fit it, and the last column says why."
+        "model's tensors do not fit it, and the last column says why. Models that were trained for "
+        "a cell are compared by `--also FOLDER`, and stand first."
     )
     yield Table(
-        ("Granularities", "fusion", "context", *_MAIN, "why not"),
+        ("Granularities", "fusion", "context", "model", *_MAIN, "why not"),
         [_grid_row(line) for line in grid.lines],
     )
     if with_plots and any(line.measured for line in grid.lines):
@@ -190,7 +192,8 @@ def _grid_row(line: GridLine) -> tuple[str, ...]:
     found = line.measured
     figures = [_interval(found.metrics[metric]) if found else "" for metric in _MAIN]
     context = "on" if line.context else "off"
-    return (line.granularities, line.fusion, context, *figures, line.refused)
+    model = line.trained or "as it is"
+    return (line.granularities, line.fusion, context, model, *figures, line.refused)
 
 
 def _verdict(grid: Grid) -> str:

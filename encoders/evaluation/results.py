@@ -42,6 +42,8 @@ class Delayed:
     measured: Measured
     lost: dict[str, Estimate]
     """Late minus at once, paired."""
+    told: float
+    """Share of the users who have a vector by then."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class GridLine:
     context: bool
     measured: Measured | None = None
     refused: str = ""
+    trained: str = ""
+    """Name of the folder, of a model that was trained for this cell."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Contribution:
     what: str
     value: float
     words: Sequence[tuple[str, float]] = ()
-    """Of an event: what its words add, which sums to ``value`` less what is no word's."""
+    """Of an event: what those of its words add that add or take most."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from encoders.evaluation.bootstrap import differences
 from encoders.evaluation.interest import Delay, InterestScorer
 from encoders.evaluation.plan import Bar, Setting
+from encoders.evaluation.ranking import Result
 from encoders.evaluation.results import Delayed, Measured
 from encoders.interface import InterestEncoder
 from state.window import WindowPolicy
@@ -28,15 +29,15 @@ def staleness(
     seed = setting.plan.seed
     data = setting.questions.data
     progress = bar("delays")
-    results = {}
+    prompt: Result | None = None
+    lines = []
     for done, (name, delay) in enumerate(DELAYS.items(), start=1):
-        results[name] = setting.ask(InterestScorer(encoder, data, policy, delay))
+        scorer = InterestScorer(encoder, data, policy, delay)
+        late = setting.ask(scorer)
+        prompt = prompt or late
+        lost = differences(late.values, prompt.values, prompt.users, seed=seed)
+        asked = range(len(setting.questions))
+        told = sum(len(scorer.told(setting.questions, question)) > 0 for question in asked)
+        lines.append(Delayed(Measured.of(name, late, seed), lost, told / len(asked)))
         progress(done, len(DELAYS))
-    prompt = results["at once"]
-    return [
-        Delayed(
-            Measured.of(name, result, seed),
-            differences(result.values, prompt.values, prompt.users, seed=seed),
-        )
-        for name, result in results.items()
-    ]
+    return lines

@@ -50,6 +50,10 @@ def evaluate(
     model: Annotated[
         Path | None, typer.Option(help="Interest model folder [default: untrained]")
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of another model, to be compared by its configuration."),
+    ] = None,
     users: Annotated[
         int | None, typer.Option(min=1, help="Ask a sample of so many users [default: all]")
     ] = None,
@@ -66,8 +70,9 @@ def evaluate(
     from stream_app import evaluation_run
 
     settings = context.obj.settings()
-    if model is not None and not model.is_dir():
-        raise FixSettings(f"--model: {model} is no folder; `interest-stream model init` makes one")
+    for folder in (model, *(also or ())):
+        if folder is not None and not folder.is_dir():
+            raise FixSettings(f"{folder} is no folder; `interest-stream train` makes a model")
     data = _data(dataset, events, items)
     named = (Protocol.LEAVE_LAST_OUT, Protocol.PREQUENTIAL)
     request = evaluation_run.Request(
@@ -76,6 +81,7 @@ def evaluate(
         plan=Plan(seed=seed, users=users, order=order.value, grid=grid),
         command=shlex.join(["interest-stream", *sys.argv[1:]]),
         dataset=dataset.value if dataset else f"{events} and {items}",
+        also=also or (),
     )
     with progress_bars(shown=True) as bar:
         report = evaluation_run.evaluate(settings, data, request, bar)

@@ -10,8 +10,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
-from encoders import EncoderConfig, TrainingDataInvalid
+from encoders import (
+    EncoderConfig,
+    EncoderConfigInvalid,
+    InterestModelInvalid,
+    TrainingDataInvalid,
+    TrainingDiverged,
+)
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import InterestScorer, put_texts, window_batch
 from encoders.evaluation.ranking import ask
@@ -25,7 +32,7 @@ from encoders.training.settings import TrainingSettings
 from encoders.training.validation import ModelScorer
 from encoders.transformer import TransformerEncoder
 from state.window import WindowPolicy
-from tests.conformance.models import tiny_bert
+from tests.conformance.models import tiny_bert, tiny_gpt2
 from tests.harness.clusters import clustered
 
 SMALL = TrainingSettings(
@@ -109,6 +116,8 @@ EVERYTHING = [
     {"loss": "cross_entropy", "negatives": "in_batch", "context": False},
     {"loss": "binary", "context": False},
     {"loss": "squared_error", "accumulation": 2},
+    {"pretrain_epochs": 2, "residual": True},
+    {"learn_salience": True, "granularities": ("word", "document")},
 ]
 
 
@@ -137,7 +146,7 @@ def test_what_is_evaluated_is_what_is_served(
     assert np.abs(interests.vectors).any(axis=1).all()
     best = report["best_epoch"]
     assert isinstance(best, int)
-    assert np.allclose(asked[best - 1], interests.vectors, atol=1e-5)
+    assert np.allclose(asked[best - 1 - settings.pretrain_epochs], interests.vectors, atol=1e-5)
     if settings.interests:
         assert interests.several is not None
         assert interests.several.shape == (len(windows), settings.interests, settings.dimensions)
@@ -236,3 +245,122 @@ def numbers(report: dict[str, object]) -> list[tuple[float, object]]:
     history = report["history"]
     assert isinstance(history, list)
     return [(entry["loss"], entry["metrics"]) for entry in history]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(text_encoder: TextEncoder, tmp_path: Path) -> None:
+    data = clustered(users=10)
+    settings = msgspec.structs.replace(SMALL, loss="squared_error", target="value")
+    enormous = np.where(np.arange(len(data)) % 2, 1e30, -1e30).astype(np.float32)
+    with pytest.raises(TrainingDiverged, match=r"the loss is (inf|nan) in epoch 1: lower"):
+        train(
+            TrainingData(data, enormous), settings, EncoderConfig(), tmp_path, Quiet(),
+            text_encoder=text_encoder,
+        )  # fmt: skip
+
+
+def test_mixed_precision_is_refused_without_a_gpu(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SMALL, precision="bf16")
+    with pytest.raises(EncoderConfigInvalid, match="bf16 needs a GPU"):
+        trained(world, settings, tmp_path, text_encoder)
+
+
+def test_a_new_item_has_a_vector_by_its_text_and_a_known_one_its_own(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SMALL, epochs=2, residual=True)
+    trained(world, settings, tmp_path, text_encoder)
+    tensors = load_file(tmp_path / "interest.safetensors")
+    assert float(tensors["residual.vectors"].abs().max()) > 0.01
+    encoder = served(tmp_path, world, text_encoder)
+    known, new = encoder.item_vectors(np.arange(2, dtype=np.int32))
+    encoder.put_texts([(0, world.texts[0] + "!")])
+    renamed = encoder.item_vectors(np.array([0], dtype=np.int32))[0]
+    assert np.isfinite(renamed).all()
+    assert np.linalg.norm(renamed) == pytest.approx(1, abs=1e-5)
+    assert not np.allclose(renamed, known, atol=1e-2)
+    assert new.any()
+
+
+def test_masked_events_are_learned_from(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SMALL, pretrain_epochs=5, epochs=1)
+    journal = Quiet()
+    trained(world, settings, tmp_path, text_encoder, journal)
+    masked = [report for report in journal.epochs if report.masked]
+    assert [report.epoch for report in masked] == [0, 1, 2, 3, 4]
+    assert masked[-1].loss < 0.7 * masked[0].loss
+    assert all(report.metrics is None for report in masked)
+    plain = Quiet()
+    trained(world, msgspec.structs.replace(SMALL, epochs=1), tmp_path / "p", text_encoder, plain)
+    assert journal.epochs[-1].loss < 0.9 * plain.epochs[0].loss
+
+
+def test_a_run_cut_off_among_masked_events_goes_on(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SHORT, pretrain_epochs=2, epochs=2)
+    through = trained(world, settings, tmp_path / "through", text_encoder)
+    with pytest.raises(KeyboardInterrupt):
+        trained(world, settings, tmp_path / "cut", text_encoder, Quiet(stop_after=1))
+    assert numbers(trained(world, settings, tmp_path / "cut", text_encoder)) == numbers(through)
+
+
+@pytest.mark.parametrize("shape", ["bert", "gpt2"])
+@pytest.mark.parametrize("how", ["lora", "full"])
+def test_a_text_model_in_training_is_what_is_served(tmp_path: Path, how: str, shape: str) -> None:
+    source = (tiny_bert if shape == "bert" else tiny_gpt2)(tmp_path / "source")
+    config = EncoderConfig(text_model=str(source), device="cpu")
+    data = clustered(users=20, searches=True)
+    settings = msgspec.structs.replace(
+        SMALL, epochs=2, text=how, text_items=16, text_learning_rate=1e-2, lora_rank=2
+    )
+    out = tmp_path / "out"
+    before = TextEncoder(config)
+    asked: list[np.ndarray] = []
+
+    class Spy(ModelScorer):
+        def vectors(self, questions: Questions, block: range) -> np.ndarray:
+            asked.append(super().vectors(questions, block))
+            return asked[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ModelScorer", Spy)
+        report = train(TrainingData(data), settings, config, out, Quiet(), text_encoder=before)
+    best = report["best_epoch"]
+    tuned = EncoderConfig(
+        text_model=str(out / "text-model"), interest_model=str(out), slab_rows=200, device="cpu"
+    )
+    encoder = TransformerEncoder(tuned)
+    put_texts(encoder, data)
+    questions = leave_last_out(data, "valid")
+    windows = [questions.past(question) for question in range(len(questions))]
+    counts = [np.bincount(data.types[window], minlength=5) for window in windows]
+    batch = replace(window_batch(data, windows), counts=np.stack(counts))
+    assert np.allclose(asked[best - 1], encoder.encode(batch).vectors, atol=1e-4)
+    after = TextEncoder(replace(tuned, interest_model=""))
+    before.use_salience(None)
+    told = ["heat heat story 1"]
+    assert not np.allclose(before.encode(told).vectors, after.encode(told).vectors, atol=1e-3)
+    with pytest.raises(InterestModelInvalid, match="was made for text model"):
+        TransformerEncoder(replace(tuned, text_model=str(source)))
+
+
+def test_salience_is_learned(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    plain = msgspec.structs.replace(SMALL, granularities=("word",), epochs=2)
+    learning = msgspec.structs.replace(plain, learn_salience=True)
+    trained(world, plain, tmp_path / "plain", text_encoder)
+    trained(world, learning, tmp_path / "learned", text_encoder)
+    at_start, learned = (
+        load_file(tmp_path / name / "interest.safetensors")["salience"]
+        for name in ("plain", "learned")
+    )
+    used = sorted({i for text in world.texts for i in text_encoder.token_ids(text)[1:-1]})
+    unused = np.setdiff1d(np.arange(len(learned)), used)
+    assert np.array_equal(at_start[unused], learned[unused])
+    assert not np.allclose(at_start[used], learned[used], rtol=1e-2)
+    assert bool((learned > 0).all())
