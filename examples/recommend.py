@@ -53,11 +53,13 @@ def recommend(
 ) -> None:
     """Recommend items to users."""
     settings = load()
-    wanted, least = pairs(where), pairs(at_least)
+    wanted = pairs(where)
+    least = {field: limit(field, value) for field, value in pairs(at_least).items()}
     catalogue, updates = asyncio.run(read(settings))
     allowed = {name for name, record in catalogue.items() if fits(record, wanted, least)}
     if not allowed:
-        raise FixData(f"no item of {settings.items_topic} has {wanted or ''} {least or ''}")
+        told = " and ".join([*(where or ()), *(f"at least {pair}" for pair in at_least or ())])
+        raise FixData(f"no item on {settings.items_topic} has {told or 'a record'}")
     for user in users:
         if user not in updates:
             raise FixData(f"{settings.updates_topic} has no update of user {user}")
@@ -74,7 +76,8 @@ def recommend(
         chosen = marginal_relevance(relevance, vectors, count, 1.0 - diversity)
         for at in chosen:
             name = space.item_ids[rows[at]]
-            print(f"  {relevance[at]:+.3f}  {name}  {shown(catalogue[name], [*wanted, *least])}")
+            asked = ", ".join(str(catalogue[name][field]) for field in [*wanted, *least])
+            print(f"  {relevance[at]:+.3f}  {name}  {asked}".rstrip())
         print(f"  likeness within the list: {likeness(vectors[chosen]):.3f}")
 
 
@@ -120,7 +123,7 @@ def pairs(told: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def fits(record: Mapping[str, Any], wanted: Mapping[str, str], least: Mapping[str, str]) -> bool:
+def fits(record: Mapping[str, Any], wanted: Mapping[str, str], least: Mapping[str, float]) -> bool:
     """Tell whether each field of ``wanted`` is or lists the value, and each of ``least`` is a
     number that reaches it."""
     for field, value in wanted.items():
@@ -128,7 +131,19 @@ def fits(record: Mapping[str, Any], wanted: Mapping[str, str], least: Mapping[st
         names = held if isinstance(held, list) else str(held).split(",")
         if value.casefold() not in (str(name).strip().casefold() for name in names):
             return False
-    return all(number(record.get(field)) >= float(value) for field, value in least.items())
+    return all(number(record.get(field)) >= value for field, value in least.items())
+
+
+def limit(field: str, value: str) -> float:
+    """Return the number a field must reach.
+
+    Raises:
+        FixSettings: it is none.
+    """
+    try:
+        return float(value)
+    except ValueError:
+        raise FixSettings(f"--at-least {field}={value}: {value!r} is no number") from None
 
 
 def number(told: Any) -> float:
@@ -137,11 +152,6 @@ def number(told: Any) -> float:
         return float(told)
     except (TypeError, ValueError):
         return float("-inf")
-
-
-def shown(record: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """Return the fields that were asked about."""
-    return ", ".join(str(record[field]) for field in fields)
 
 
 async def read(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, Update]]:
