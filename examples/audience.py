@@ -25,6 +25,8 @@ from stream_app.reader import UpdatesReader
 from stream_app.settings import Settings, load
 from stream_app.updates import Update
 
+EXAMPLE = 'Example: python examples/audience.py "A weekend of hiking in the Alps" --count 3'
+
 Float32 = npt.NDArray[np.float32]
 
 
@@ -33,7 +35,10 @@ def audience(
     count: Annotated[int, typer.Option(min=1, help="Users, at most.")] = 10,
     least: Annotated[float, typer.Option(min=-1, max=1, help="No user below this cosine.")] = -1.0,
 ) -> None:
-    """Print the users nearest to a text."""
+    """Print the users nearest to a text, as the worker's model has it.
+
+    The settings must be the worker's, for only vectors of one model can be compared.
+    """
     settings = load()
     updates = asyncio.run(read_updates(settings))
     vector, model_id = vector_of(text, settings)
@@ -92,8 +97,8 @@ async def read_updates(settings: Settings) -> dict[str, Update]:
 
 def main() -> None:
     """Run; what an operator can mend is one line."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command(help=__doc__)(audience)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(epilog=EXAMPLE)(audience)
     try:
         app()
     except (InterestStreamError, encoders.EncoderError) as error:

@@ -36,7 +36,14 @@ from stream_app.evaluation_data import file_interactions
 from stream_app.settings import Settings, load
 
 METRICS = ("recall@10", "ndcg@10")
-app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+EXAMPLE = "Example: python examples/cross_domain.py rank --model model-a --users 500"
+app = typer.Typer(
+    no_args_is_help=True,
+    help="How well a model ranks a catalogue and users it was never shown.",
+    epilog=EXAMPLE,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
 class By(StrEnum):

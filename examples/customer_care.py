@@ -36,6 +36,8 @@ from stream_app.errors import FixData, FixSettings, InterestStreamError
 from stream_app.settings import Settings, load
 from stream_app.user_view import ItemSpace, UserView, read_item_space, read_user
 
+EXAMPLE = "Example: python examples/customer_care.py alice --least-items 1"
+
 Float32 = npt.NDArray[np.float32]
 _WORD = re.compile(r"[^\W\d_]{3,}(?:['’-][^\W\d_]+)*")
 MOST_WORDS = 5_000
@@ -61,7 +63,10 @@ def customer_care(
         float, typer.Option(min=0, max=1, help="And in no greater share of them.")
     ] = 0.5,
 ) -> None:
-    """Say what a user is into now."""
+    """Say what a user is into now: words, items, and the events that say so.
+
+    The settings must be the worker's, for only vectors of one model can be compared.
+    """
     settings = load()
     topics = asyncio.run(read(settings, user))
     texts = {name: str(record.get("text", "")) for name, record in topics.catalogue.items()}
@@ -213,8 +218,8 @@ async def read(settings: Settings, user: str) -> Topics:
 
 def main() -> None:
     """Run; what an operator can mend is one line."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command(help=__doc__)(customer_care)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(epilog=EXAMPLE)(customer_care)
     try:
         app()
     except (InterestStreamError, encoders.EncoderError) as error:

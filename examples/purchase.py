@@ -39,6 +39,8 @@ from stream_app.cli.progress import progress_bars
 from stream_app.errors import FixData, InterestStreamError
 from stream_app.settings import load
 
+EXAMPLE = "Example: INTEREST_INTEREST_MODEL=model python examples/purchase.py --questions 20000"
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -72,7 +74,10 @@ def purchase(
     ] = 0.3,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
 ) -> None:
-    """Predict purchases from vectors and from features."""
+    """Predict purchases from interest vectors, from plain features, and from both: AUC.
+
+    The model is that of the settings: INTEREST_INTEREST_MODEL is its folder, empty untrained.
+    """
     settings = load()
     asked = draw(interactions(events, seed), questions, test_share, seed)
     inputs = {"features": features(asked)}
@@ -260,8 +265,8 @@ def weighted_auc(bought: npt.NDArray[np.bool_], rank: Ints, weights: Floats) -> 
 
 def main() -> None:
     """Run; what an operator can mend is one line."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command(help=__doc__)(purchase)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(epilog=EXAMPLE)(purchase)
     try:
         app()
     except (InterestStreamError, encoders.EncoderError) as error:

@@ -31,6 +31,8 @@ from stream_app.topics import partition_count, partition_of
 from stream_app.updates import Update
 from stream_app.user_view import read_item_space
 
+EXAMPLE = "Example: python examples/recommend.py 1m_1680 --where genres=Comedy --at-least year=1990"
+
 Float32 = npt.NDArray[np.float32]
 POOL = 200
 """Nearest items that the list is chosen from: further down nothing is relevant any more, and the
@@ -51,7 +53,10 @@ def recommend(
     ] = None,
     seen: Annotated[bool, typer.Option(help="Leave in what the user has met.")] = False,
 ) -> None:
-    """Recommend items to users."""
+    """Recommend items to users: near to their vectors, not met before, and not all alike.
+
+    Filters look at the fields that the catalogue's owner put beside item_id and text.
+    """
     settings = load()
     wanted = pairs(where)
     least = {field: limit(field, value) for field, value in pairs(at_least).items()}
@@ -182,8 +187,8 @@ async def items_met(settings: Settings, user: str) -> set[str]:
 
 def main() -> None:
     """Run; what an operator can mend is one line."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command(help=__doc__)(recommend)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(epilog=EXAMPLE)(recommend)
     try:
         app()
     except InterestStreamError as error:
