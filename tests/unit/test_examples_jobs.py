@@ -133,6 +133,17 @@ def test_the_last_part_of_the_time_line_is_only_tested() -> None:
     assert roc_auc_score(truth, purchase.head_scores(told, asked)) < 0.25
 
 
+def test_a_thousand_empty_columns_do_not_drown_the_features() -> None:
+    asked = purchase.draw(events(4_000, 30, 50), 2_000, 0.25, seed=1)
+    truth = asked.bought[asked.first_test :]
+    rng = np.random.default_rng(4)
+    told = np.where(asked.bought, 1.0, 0.0)[:, None] + rng.normal(size=(len(asked.bought), 2))
+    noise = rng.normal(size=(len(told), 1_000))
+    alone = roc_auc_score(truth, purchase.head_scores(told, asked))
+    assert roc_auc_score(truth, purchase.stacked_scores(told, noise, asked)) > alone - 0.01
+    assert roc_auc_score(truth, purchase.stacked_scores(noise[:, :2], told, asked)) > alone - 0.01
+
+
 def test_both_sides_need_both_answers() -> None:
     with pytest.raises(purchase.FixData, match="each side"):
         purchase.draw(events(200, 5, 5, bought=0.0), 100, 0.3, seed=0)
