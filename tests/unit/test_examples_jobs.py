@@ -1,0 +1,204 @@
+"""The parts of the job scripts, against plain loops and planted signals; two scripts as a whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from encoders.evaluation.interactions import Interactions
+from tests.harness.scripts import load_script, run_script
+
+recommend = load_script("recommend")
+purchase = load_script("purchase")
+cross_domain = load_script("cross_domain")
+customer_care = load_script("customer_care")
+
+
+def unit(rows: list[list[float]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    found = np.array(rows, dtype=np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def test_without_diversity_the_nearest_are_recommended() -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(50, 4)).tolist())
+    relevance = vectors @ vectors[7]
+    chosen = recommend.marginal_relevance(relevance, vectors, 6, 1.0)
+    assert chosen == np.argsort(-relevance)[:6].tolist()
+
+
+def test_marginal_relevance_is_the_papers_formula() -> None:
+    vectors = unit(np.random.default_rng(1).normal(size=(30, 3)).tolist())
+    relevance = vectors @ unit([[1.0, 0.5, 0.0]])[0]
+    chosen = [int(np.argmax(relevance))]
+    while len(chosen) < 5:
+        left = [at for at in range(30) if at not in chosen]
+        gains = [
+            0.6 * relevance[at] - 0.4 * max(float(vectors[at] @ vectors[c]) for c in chosen)
+            for at in left
+        ]
+        chosen.append(left[int(np.argmax(gains))])
+    assert recommend.marginal_relevance(relevance, vectors, 5, 0.6) == chosen
+
+
+def test_a_near_copy_gives_way_to_something_else() -> None:
+    vectors = unit([[1.0, 0.0], [0.999, 0.01], [0.6, -0.8]])
+    relevance = vectors @ np.array([1.0, 0.0], dtype=np.float32)
+    assert recommend.marginal_relevance(relevance, vectors, 2, 1.0) == [0, 1]
+    assert recommend.marginal_relevance(relevance, vectors, 2, 0.4) == [0, 2]
+    assert recommend.likeness(vectors[[0, 1]]) > 0.99
+    assert recommend.likeness(vectors[[0, 2]]) == pytest.approx(0.6, abs=1e-6)
+    assert recommend.likeness(vectors[:1]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "least", "expected"),
+    [
+        ({"genres": "comedy"}, {}, True),
+        ({"genres": "Com"}, {}, False),
+        ({"genres": "Drama"}, {"year": 1995.0}, True),
+        ({}, {"year": 1996.0}, False),
+        ({}, {"price": 1.0}, False),  # a field that is not there reaches nothing
+        ({"shelf": "a"}, {}, False),
+    ],
+)
+def test_filters(wanted: dict[str, str], least: dict[str, float], expected: bool) -> None:
+    for genres in ("Comedy, Drama", ["Comedy", "Drama"]):
+        record = {"item_id": "x", "genres": genres, "year": "1995"}
+        assert recommend.fits(record, wanted, least) is expected
+
+
+def test_words_that_say_something() -> None:
+    texts = {
+        "a": "The Big Heist (1995). Genres: Crime.",
+        "b": "A heist of the century. Genres: Crime, Drama.",
+        "c": "Genres: Drama. Casablanca!",
+    }
+    words = customer_care.salient_words(texts, 2, 0.9)
+    assert words == {"heist": ["a", "b"], "crime": ["a", "b"], "drama": ["b", "c"]}
+    assert "genres" in customer_care.salient_words(texts, 2, 1.0)
+    assert "casablanca" in customer_care.salient_words(texts, 1, 1.0)
+    assert not {"the", "of"} & customer_care.salient_words(texts, 1, 1.0).keys()
+
+
+def events(count: int, users: int, items: int, bought: float = 0.3) -> Interactions:
+    rng = np.random.default_rng(5)
+    of_items = rng.integers(0, items, count)
+    return Interactions(
+        users=rng.integers(0, users, count),
+        items=of_items,
+        rows=of_items.astype(np.int32),
+        times_ms=np.sort(rng.integers(0, 10**9, count)),
+        types=np.where(rng.random(count) < bought, purchase.PURCHASE, 0).astype(np.uint8),
+        dwell_ms=np.full(count, -1, dtype=np.int32),
+        user_ids=tuple(f"u{n}" for n in range(users)),
+        item_ids=tuple(f"i{n}" for n in range(items)),
+        texts=tuple(f"text {n}" for n in range(items)),
+    )
+
+
+def test_features_and_pasts_know_only_what_was_before() -> None:
+    data = events(300, 12, 20)
+    amounts = data.types == purchase.PURCHASE
+    sums = purchase.before(data.users, amounts)
+    gaps = purchase.since_last(data.items, data.times_ms)
+    positions = np.arange(300)
+    pasts = purchase.pasts_of(data, positions)
+    for at in positions:
+        past = [k for k in range(at) if data.users[k] == data.users[at]]
+        assert pasts[at].tolist() == past
+        assert sums[at] == sum(amounts[k] for k in past)
+        same = [k for k in range(at) if data.items[k] == data.items[at]]
+        if same:
+            assert gaps[at] == data.times_ms[at] - data.times_ms[same[-1]]
+
+
+def test_the_last_part_of_the_time_line_is_only_tested() -> None:
+    data = events(1_000, 10, 20)
+    asked = purchase.draw(data, 400, 0.25, seed=3)
+    assert np.all(np.diff(asked.positions) > 0)
+    assert asked.positions[asked.first_test - 1] < 750 <= asked.positions[asked.first_test]
+    assert np.array_equal(asked.bought, data.types[asked.positions] == purchase.PURCHASE)
+    rng = np.random.default_rng(0)
+    told = np.where(asked.bought, 1.0, 0.0)[:, None] + rng.normal(size=(len(asked.bought), 3))
+    scores = purchase.head_scores(told, asked)
+    truth = asked.bought[asked.first_test :]
+    assert len(scores) == len(truth)
+    assert roc_auc_score(truth, scores) > 0.75
+    told[: asked.first_test] *= -1.0  # a head that saw the test part would not fall for this
+    assert roc_auc_score(truth, purchase.head_scores(told, asked)) < 0.25
+
+
+def test_a_thousand_empty_columns_do_not_drown_the_features() -> None:
+    asked = purchase.draw(events(4_000, 30, 50), 2_000, 0.25, seed=1)
+    truth = asked.bought[asked.first_test :]
+    rng = np.random.default_rng(4)
+    told = np.where(asked.bought, 1.0, 0.0)[:, None] + rng.normal(size=(len(asked.bought), 2))
+    noise = rng.normal(size=(len(told), 1_000))
+    alone = roc_auc_score(truth, purchase.head_scores(told, asked))
+    assert roc_auc_score(truth, purchase.stacked_scores(told, noise, asked)) > alone - 0.01
+    assert roc_auc_score(truth, purchase.stacked_scores(noise[:, :2], told, asked)) > alone - 0.01
+
+
+def test_both_sides_need_both_answers() -> None:
+    with pytest.raises(purchase.FixData, match="each side"):
+        purchase.draw(events(200, 5, 5, bought=0.0), 100, 0.3, seed=0)
+
+
+def test_the_resampled_auc_is_scikit_learns() -> None:
+    rng = np.random.default_rng(2)
+    bought = rng.random(200) < 0.3
+    scores = np.round(rng.normal(size=200) + bought, 1)  # with ties
+    weights = rng.integers(0, 4, 200).astype(np.float64)
+    _, rank = np.unique(scores, return_inverse=True)
+    expected = roc_auc_score(bought, scores, sample_weight=weights)
+    assert purchase.weighted_auc(bought, rank, weights) == pytest.approx(expected)
+    drawn = purchase.resampled_auc(bought, scores, np.arange(200) // 4, seed=0)
+    assert np.quantile(drawn, 0.025) < roc_auc_score(bought, scores) < np.quantile(drawn, 0.975)
+
+
+def test_a_purchase_report_of_the_stub(tmp_path: Path) -> None:
+    """Hashes say nothing: the features must win, and the script must say so."""
+    settings: dict[str, object] = {"encoder": "stub", "datadir": tmp_path}
+    outcome = run_script("purchase", "--events", "20000", "--questions", "3000", settings=settings)
+    assert outcome.code == 0
+    found = {line.split()[0]: float(line.split()[2]) for line in outcome.lines[2:]}
+    assert list(found) == ["features", "vectors", "both"]
+    assert found["features"] > 0.65
+    assert found["vectors"] < found["features"] - 0.05
+
+
+@pytest.mark.parametrize("by", ["item", "genre"])
+def test_two_shops_share_nothing_and_are_ranked_in(by: str, tmp_path: Path) -> None:
+    settings: dict[str, object] = {"encoder": "stub", "datadir": tmp_path}
+    made = run_script(
+        "cross_domain", "split", "--out", str(tmp_path), "--by", by, "--events", "20000",
+        settings=settings,
+    )  # fmt: skip
+    assert made.code == 0
+    sold, buyers, acts = {}, {}, {}
+    for shop in "ab":
+        items = records(tmp_path / f"{shop}-items.jsonl")
+        acts[shop] = records(tmp_path / f"{shop}-events.jsonl")
+        sold[shop] = {item["item_id"]: item["genres"].partition(",")[0] for item in items}
+        buyers[shop] = {act["user_id"] for act in acts[shop]}
+        assert {act["item_id"] for act in acts[shop]} <= sold[shop].keys()
+    assert not sold["a"].keys() & sold["b"].keys()
+    assert not buyers["a"] & buyers["b"]
+    assert 0.8 < len(sold["a"]) / len(sold["b"]) < 1.25
+    shared = set(sold["a"].values()) & set(sold["b"].values())
+    assert bool(shared) == (by == "item")
+    files = [f"--{what}={tmp_path / f'b-{what}.jsonl'}" for what in ("events", "items")]
+    ranked = run_script("cross_domain", "rank", *files, "--users", "40", settings=settings)
+    assert ranked.code == 0
+    assert ranked.lines[0] == f"40 users, {len(sold['b'])} items"
+    recall = {line[:34].strip(): float(line[34:39]) for line in ranked.lines[2:]}
+    assert recall["popularity in this shop"] > recall["untrained, nothing known"]
+
+
+def records(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
