@@ -75,9 +75,9 @@ def init(
     told = sorted(text for text in texts if text.strip())
     if not told:
         raise InterestModelInvalid("the catalogue has no item with text")
-    salience = _salience(told, text_encoder)
+    salience = catalogue_salience(told, text_encoder)
     text_encoder.use_salience(salience)
-    centre = _centre(told, text_encoder, progress or (lambda done, total: None))
+    centre = catalogue_centre(told, text_encoder, progress or (lambda done, total: None))
     config = msgspec.structs.replace(
         interest or InterestConfig(),
         dimensions=text_encoder.dimensions,
@@ -88,7 +88,8 @@ def init(
     return config
 
 
-def _salience(texts: Sequence[str], text_encoder: TextEncoder) -> Float32:
+def catalogue_salience(texts: Sequence[str], text_encoder: TextEncoder) -> Float32:
+    """Return [V] each token's smoothed inverse document frequency, 1 + ln((1 + N) / (1 + n))."""
     texts_with = np.zeros(text_encoder.vocabulary, dtype=np.int64)
     for text in texts:
         texts_with[list(set(text_encoder.token_ids(text)))] += 1
@@ -99,7 +100,10 @@ def _salience(texts: Sequence[str], text_encoder: TextEncoder) -> Float32:
     return np.array([by_count[int(count)] for count in texts_with], dtype=np.float32)
 
 
-def _centre(texts: Sequence[str], text_encoder: TextEncoder, progress: Progress) -> Float32:
+def catalogue_centre(
+    texts: Sequence[str], text_encoder: TextEncoder, progress: Progress
+) -> Float32:
+    """Return [3, T] the mean text at each level; texts that fail or say nothing do not count."""
     total = np.zeros((LEVELS, text_encoder.dimensions))
     used = 0
     for start in range(0, len(texts), _CHUNK_TEXTS):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from encoders import model_files
+from encoders import int8_weights, model_files
 from encoders.config import EncoderConfig, TextPooling
 from encoders.errors import EncoderConfigInvalid, ModelNotSafe, ModelNotSupported
 from encoders.interface import Float32, Int64
@@ -69,14 +70,23 @@ class TextEncoder:
         self.forward: Forward = forward
         self.backend = forward.backend
         logger.info("text model %s on %s: %s", folder.name, self.device, self.backend)
-        identity = f"text-1 {config.max_text_tokens} {self.pooling} {config.precision}".encode()
-        self.content_id = hashlib.sha256(identity + model_files.content_hash(folder)).hexdigest()
+        self.content_id = model_files.text_model_id(
+            folder,
+            max_text_tokens=config.max_text_tokens,
+            text_pooling=self.pooling,
+            precision=config.precision,
+        )
 
     def cache_namespace(self) -> bytes:
         """Return 32 bytes over everything that changes a bit of a text's three vectors."""
         salience = b"" if self._salience is None else self._salience.tobytes()
         how = f"{self.content_id} {self.backend} {self.device.type} {torch.__version__}"
         return hashlib.sha256(how.encode() + salience).digest()
+
+    @property
+    def salience(self) -> Float32 | None:
+        """[V] what words weigh; None: all the same."""
+        return self._salience
 
     def use_salience(self, salience: Float32 | None) -> None:
         """Weigh words by [V] salience per token id from now on; None: uniformly."""
@@ -85,7 +95,7 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> TextVectors:
         """Return three vectors per text. One bad text never harms the others."""
         vectors = np.zeros((len(texts), LEVELS, self.dimensions), dtype=np.float32)
-        tokenised, empty, failed = self._tokenise(texts)
+        tokenised, empty, failed = self.tokenise(texts)
         for batch in self._batches(tokenised):
             self._embed(batch, tokenised, vectors, failed)
         tokens = sum(len(text.ids) for text in tokenised.values())
@@ -96,9 +106,10 @@ class TextEncoder:
         ids: list[int] = self.tokenizer.encode(_encodable(text)).ids
         return ids
 
-    def _tokenise(
+    def tokenise(
         self, texts: Sequence[str]
     ) -> tuple[dict[int, TokenisedText], set[int], dict[int, str]]:
+        """Return texts ready for the model by place, places without a token, reasons by place."""
         tokenised: dict[int, TokenisedText] = {}
         empty: set[int] = set()
         failed: dict[int, str] = {}
@@ -144,7 +155,7 @@ class TextEncoder:
         try:
             with torch.inference_mode():
                 hidden = self.forward([tokenised[place].ids for place in places])
-                pooled = _pool(hidden, [tokenised[place] for place in places])
+                pooled = pool_tokens(hidden, [tokenised[place] for place in places])
                 result = pooled.cpu().numpy()
         except (RuntimeError, IndexError, ValueError) as error:
             if len(places) == 1:
@@ -168,7 +179,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _pool(hidden: torch.Tensor, texts: Sequence[TokenisedText]) -> torch.Tensor:
+def pool_tokens(hidden: torch.Tensor, texts: Sequence[TokenisedText]) -> torch.Tensor:
     """[S, T] and the texts' weights -> [N, 3, T] of unit length.
 
     embedding_bag adds one bag after the other, token by token, so a text's sums do not depend
@@ -202,20 +213,13 @@ def _load(folder: Path, device: torch.device) -> PreTrainedModel:
     config = model_files.read_json(folder / "config.json")
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, report = transformers.AutoModel.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        model, missing = _model(folder)
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         if "auto_map" in config:
             raise ModelNotSafe(f"model folder {folder} wants its own code run") from None
         raise ModelNotSupported(f"{folder}: {str(error).splitlines()[0]}") from None
     # The pooler is not used here; any other weight that is missing would be random.
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    missing = sorted(name for name in missing if not name.startswith("pooler."))
     if missing:
         raise ModelNotSupported(
             f"{folder}: the weights lack {missing[0]} and {len(missing)} in all"
@@ -225,6 +229,28 @@ def _load(folder: Path, device: torch.device) -> PreTrainedModel:
     loaded: PreTrainedModel = model.requires_grad_(False).to(device)
     loaded.train(False)
     return loaded
+
+
+def _model(folder: Path) -> tuple[Any, Collection[str]]:
+    """The model with its weights, and the names of those that the folder lacks."""
+    weights = int8_weights.load_or_none(folder)
+    if weights is not None:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+        built: Any = transformers.AutoModel.from_config(  # type: ignore[no-untyped-call]
+            config, trust_remote_code=False, dtype=torch.float32
+        )
+        return built, built.load_state_dict(weights, strict=False).missing_keys
+    model, report = transformers.AutoModel.from_pretrained(
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    return model, report["missing_keys"]
 
 
 def _tokenizer(folder: Path, max_text_tokens: int, model: PreTrainedModel) -> Tokenizer:

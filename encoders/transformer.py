@@ -6,14 +6,13 @@ granularities.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from encoders import interest_folder
+from encoders import interest_folder, model_files
 from encoders.config import EncoderConfig, InterestConfig
 from encoders.context_features import context_features
 from encoders.event_weights import EventWeigher, WeightedEvents
@@ -64,9 +63,8 @@ class TransformerEncoder:
         self._centre = centre.float().to(self._text.device)
         self._weigher = EventWeigher(bundle.config)
         self._shares = dict(zip(GRANULARITIES, bundle.config.shares(), strict=True))
-        identity = f"{self._text.content_id} {bundle.content_id}".encode()
         self.info = EncoderInfo(
-            model_id=hashlib.sha256(identity).hexdigest()[:16],
+            model_id=model_files.model_id(self._text.content_id, bundle.content_id, config.vectors),
             dimensions=dimensions,
             granularities=GRANULARITIES,
             weights=bundle.config.shares(),

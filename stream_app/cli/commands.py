@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from stream_app.cli import inspect_user, kafka, model, play, run_demo, show_settings, tail, topics
+from stream_app.cli import (
+    export,
+    inspect_user,
+    kafka,
+    model,
+    play,
+    run_demo,
+    show_settings,
+    tail,
+    topics,
+)
 from stream_app.cli.context import Context
 
 app = typer.Typer(
@@ -38,16 +48,25 @@ def shared(
     context.obj = Context(config)
 
 
-@app.command(epilog="Example: INTEREST_BOOTSTRAP_SERVERS=kafka:9092 interest-stream worker")
-def worker(context: typer.Context) -> None:
+@app.command(
+    epilog="Examples: INTEREST_BOOTSTRAP_SERVERS=kafka:9092 interest-stream worker · "
+    "interest-stream worker --model bundle"
+)
+def worker(
+    context: typer.Context,
+    model: Annotated[
+        Path | None, typer.Option(help="Bundle to serve; instead of the setting model.")
+    ] = None,
+) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
-    settings = context.obj.settings()
+    settings = context.obj.settings(**({} if model is None else {"model": str(model)}))
     from stream_app.runner import run
 
     raise typer.Exit(run(settings))
 
 
 app.command("settings", epilog=show_settings.EXAMPLES)(show_settings.settings)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")
