@@ -15,6 +15,8 @@ from encoders.errors import (
     ModelNotFound,
     ModelNotSafe,
     ModelNotSupported,
+    TrainingDataInvalid,
+    TrainingDiverged,
 )
 from encoders.interface import (
     GRANULARITIES,
@@ -40,6 +42,8 @@ __all__ = [
     "ModelNotSafe",
     "ModelNotSupported",
     "TextReport",
+    "TrainingDataInvalid",
+    "TrainingDiverged",
     "WindowBatch",
     "build",
 ]

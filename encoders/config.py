@@ -84,6 +84,22 @@ def _default_type_weights() -> dict[str, float]:
     return {kind.value: 1.0 for kind in TYPE_CODES}
 
 
+class SequenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The transformer that reads a window (document) or a session (paragraph) in order."""
+
+    layers: int = 2
+    heads: int = 2
+    positions: int = 50
+    """Events it looks back at, the newest ones: as many as a window holds by default."""
+    hidden: int = 512
+    """Width of the feed-forward part: four times the default 128 dimensions, as is usual."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "heads", "positions", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"sequence: {name} must be at least 1, is {getattr(self, name)}")
+
+
 class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an interest model says of a window; saved as ``interest.json`` beside its tensors."""
 
@@ -110,6 +126,9 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether context takes part. Untrained it adds exactly zero."""
     text_model_id: str = ""
     """Content hash of the text model this was made for; empty: any of the same dimensions."""
+    sequence: SequenceConfig | None = None
+    """How paragraph and document read their events; none: as a weighted mean, order but for
+    recency aside, which is what it is before training."""
 
     def __post_init__(self) -> None:
         _check_weights("weights", self.weights, frozenset(GRANULARITIES))
@@ -123,6 +142,11 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name} must be 0 or more, is {getattr(self, name)}")
         if self.session_gap_ms < 1:
             raise ValueError(f"session_gap_ms must be at least 1, is {self.session_gap_ms}")
+        if self.sequence is not None and self.dimensions % self.sequence.heads:
+            raise ValueError(
+                f"dimensions ({self.dimensions}) must be a multiple of the sequence's heads "
+                f"({self.sequence.heads})"
+            )
 
     def shares(self) -> tuple[float, ...]:
         """Return the granularity weights scaled to sum 1, in the order of ``GRANULARITIES``."""

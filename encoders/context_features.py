@@ -26,12 +26,13 @@ FEATURES = (
     "hour_cos",
     "weekday_sin",
     "weekday_cos",
+    *(f"log_all_{kind.value}" for kind in WINDOW_TYPES),
 )
 """Names of the F features, in order. Times are of the newest event: no clock is read."""
 
 
 def context_features(batch: WindowBatch, session_gap_ms: int) -> Float32:
-    """Return [B, F] features of all events, with or without text; zeros for an empty window."""
+    """Return [B, F] features of all events of the batch; zeros for an empty window."""
     counts = np.diff(batch.offsets)
     users = np.repeat(np.arange(len(counts)), counts)
     events = np.maximum(counts, 1).astype(np.float64)
@@ -48,9 +49,20 @@ def context_features(batch: WindowBatch, session_gap_ms: int) -> Float32:
     known = np.bincount(users[has_dwell], minlength=len(counts))
     total = np.bincount(users, weights=log_dwell, minlength=len(counts))
     columns += [known / events, total / np.maximum(known, 1), *_calendar(batch, counts)]
+    columns += list(np.log1p(_all_time(batch, users)).T)
     features = np.stack(columns, axis=1)
     features[counts == 0] = 0.0
     return features.astype(np.float32)
+
+
+def _all_time(batch: WindowBatch, users: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[B, types] how many events of each type the user ever had, or has here."""
+    if batch.counts is not None:
+        return batch.counts
+    kinds = len(WINDOW_TYPES)
+    flat = users * kinds + batch.types
+    held = np.bincount(flat[batch.types < kinds], minlength=(len(batch.offsets) - 1) * kinds)
+    return held.reshape(-1, kinds)
 
 
 def _rhythm(

@@ -29,3 +29,11 @@ class BundleInvalid(EncoderError):
 
 class InterestModelInvalid(EncoderError):
     """The interest model folder is incomplete, unreadable or made for another text model."""
+
+
+class TrainingDataInvalid(EncoderError):
+    """The events cannot be trained on: fix the data."""
+
+
+class TrainingDiverged(EncoderError):
+    """The loss is not a number any more: try again with other settings."""

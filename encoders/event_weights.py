@@ -13,7 +13,7 @@ import numpy.typing as npt
 from encoders.config import InterestConfig
 from encoders.interface import Float32, Int64, WindowBatch
 from encoders.sessions import session_starts
-from state.event import TYPE_CODES
+from state.event import TYPE_CODES, EventType
 
 _MAX_RANK = 4_096
 """Ranks beyond share the last weight; windows hold 50 events by default."""
@@ -26,6 +26,8 @@ differ in its last bit between the vectorised body and the tail, that is, with t
 class WeightedEvents:
     """The events that have a text, with what each weighs."""
 
+    batch: WindowBatch
+    """Of these events only."""
     rows: npt.NDArray[np.int64]
     """[K] slab rows."""
     users: Int64
@@ -38,6 +40,12 @@ class WeightedEvents:
     """[K] share in the user's current session, 0 before it; None when not asked for."""
     has_weight: npt.NDArray[np.bool_]
     """[B] whether any event of the user weighs anything."""
+    times_ms: Int64
+    """[K]"""
+    types: npt.NDArray[np.uint8]
+    """[K]"""
+    counts: npt.NDArray[np.bool_]
+    """[K] whether the event's type weighs anything: else nothing may read it."""
 
 
 class EventWeigher:
@@ -48,7 +56,7 @@ class EventWeigher:
     """
 
     def __init__(self, config: InterestConfig) -> None:
-        self._by_rank = _rank_table(config.rank_half_life_events)
+        self._by_rank = rank_table(config.rank_half_life_events)
         self._steps = np.array([2.0 ** (-step / _STEPS) for step in range(_STEPS)])
         self._time_half_life_ms = config.time_half_life_ms
         self._session_gap_ms = config.session_gap_ms
@@ -80,8 +88,26 @@ class EventWeigher:
             in_session = np.arange(len(raw)) >= starts
             session, _ = _shares(np.where(in_session, raw, 0.0), events)
         return WeightedEvents(
-            events.rows, events.users, events.offsets, window, session, has_weight
+            events.batch,
+            events.rows,
+            events.users,
+            events.offsets,
+            window,
+            session,
+            has_weight,
+            events.times_ms,
+            events.types,
+            self._by_type[events.types] > 0.0,
         )
+
+    def queries(self, events: WeightedEvents) -> Float32:
+        """[K] share of the event among its user's searches, which are all that counts here."""
+        searches = events.types == TYPE_CODES[EventType.SEARCH]
+        raw = np.where(searches, events.window.astype(np.float64), 0.0)
+        totals = np.bincount(events.users, weights=raw, minlength=len(events.offsets) - 1)
+        totals[totals == 0.0] = 1.0
+        shares: Float32 = (raw / totals[events.users]).astype(np.float32)
+        return shares
 
     def _by_age(self, events: _KnownEvents) -> npt.NDArray[np.float64]:
         newest = events.times_ms[events.offsets[1:][events.users] - 1]
@@ -94,6 +120,7 @@ class EventWeigher:
 
 @dataclass(frozen=True)
 class _KnownEvents:
+    batch: WindowBatch
     rows: npt.NDArray[np.int64]
     users: Int64
     offsets: Int64
@@ -110,11 +137,19 @@ class _KnownEvents:
         keep &= known[np.where(keep, rows, 0)]
         if keep.all():
             offsets = batch.offsets.astype(np.int64)
-            return cls(rows, users, offsets, batch.times_ms, batch.types)
+            return cls(batch, rows, users, offsets, batch.times_ms, batch.types)
         users = users[keep]
         kept = np.bincount(users, minlength=len(counts))
         offsets = np.concatenate(([0], np.cumsum(kept))).astype(np.int64)
-        return cls(rows[keep], users, offsets, batch.times_ms[keep], batch.types[keep])
+        kept_only = WindowBatch(
+            batch.rows[keep],
+            offsets,
+            batch.times_ms[keep],
+            batch.types[keep],
+            batch.dwell_ms[keep],
+            batch.counts,
+        )
+        return cls(kept_only, rows[keep], users, offsets, kept_only.times_ms, kept_only.types)
 
     def ranks(self) -> Int64:
         """[K] places behind the user's newest event."""
@@ -131,7 +166,8 @@ def _shares(
     return (raw / totals[events.users]).astype(np.float32), has_weight
 
 
-def _rank_table(half_life_events: float) -> npt.NDArray[np.float64]:
+def rank_table(half_life_events: float) -> npt.NDArray[np.float64]:
+    """Return what an event counts by how many places it lies behind the newest."""
     if half_life_events == 0.0:
         return np.ones(_MAX_RANK)
     return np.array([2.0 ** (-rank / half_life_events) for rank in range(_MAX_RANK)])

@@ -19,6 +19,8 @@ from encoders.config import InterestConfig
 from encoders.context_features import FEATURES
 from encoders.errors import InterestModelInvalid
 from encoders.interface import GRANULARITIES
+from encoders.item_tower import KEY_BYTES
+from encoders.sequence_reader import SequenceReader
 from encoders.tokens import LEVELS
 
 CONFIG_FILE = "interest.json"
@@ -100,7 +102,20 @@ def _check(
         if not torch.isfinite(tensor).all():
             raise InterestModelInvalid(f"{folder}: tensor {name} holds values that are not finite")
     dimensions = config.dimensions or text_dimensions
-    lacking = [name for name in GRANULARITIES if f"{name}.V" not in tensors]
+    trained = [name for name in shapes if name.startswith(("reader.", "tower.g", "tower.s"))]
+    absent = [name for name in trained if name not in tensors]
+    if absent and (config.sequence is not None or len(absent) < len(trained)):
+        raise InterestModelInvalid(f"{folder}: tensor {absent[0]} is missing")
+    if not absent and "tower.V" not in tensors:
+        raise InterestModelInvalid(f"{folder}: tensor tower.V is missing")
+    if ("residual.keys" in tensors) != ("residual.vectors" in tensors):
+        raise InterestModelInvalid(f"{folder}: residual.keys and residual.vectors go together")
+    read = ("paragraph", "document") if config.sequence is not None else ()
+    active = [name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0]
+    needed = [name for name in active if name not in read]
+    if not absent:
+        needed.append("tower")
+    lacking = [name for name in needed if f"{name}.V" not in tensors]
     if dimensions != text_dimensions and lacking:
         raise InterestModelInvalid(
             f"{folder}: dimensions are {dimensions}, the text model has {text_dimensions}: "
@@ -118,11 +133,29 @@ def _shapes(
         "salience": (vocabulary,),
         "attention.q": (dimensions,),
         "concat.F": (dimensions, (active + 1) * dimensions),
+        "whiten": (LEVELS, text_dimensions, text_dimensions),
+        "context.mean": (len(FEATURES),),
+        "context.scale": (len(FEATURES),),
+        "context.Q": (dimensions, text_dimensions),
+        "several.F": (len(tensors.get("several.F", ())), dimensions, dimensions),
+        "tower.gain": (dimensions,),
+        "tower.shift": (dimensions,),
+        "score.scale": (),
+        "score.shift": (),
     }
-    for name in (*GRANULARITIES, "context"):
-        width = text_dimensions if name in GRANULARITIES else len(FEATURES)
+    known = len(tensors.get("residual.vectors", ()))
+    shapes |= {"residual.vectors": (known, dimensions), "residual.keys": (known, KEY_BYTES)}
+    if config.sequence is not None:
+        reader = SequenceReader(config.sequence, dimensions).state_dict()
+        shapes |= {f"reader.{name}": tuple(tensor.shape) for name, tensor in reader.items()}
+    for name in (*GRANULARITIES, "context", "tower"):
+        width = len(FEATURES) if name == "context" else text_dimensions
+        if config.sequence is not None and name in ("paragraph", "document"):
+            width = dimensions
+        if name == "tower" and tensors.get("tower.V", torch.empty(0)).shape[-1] == LEVELS * width:
+            width = LEVELS * width
         hidden = len(tensors[f"{name}.U"]) if f"{name}.U" in tensors else dimensions
-        out_bias = "c" if name in GRANULARITIES else "d"
+        out_bias = "d" if name == "context" else "c"
         shapes[f"{name}.W"] = (dimensions, hidden)
         shapes[f"{name}.U"] = (hidden, width)
         shapes[f"{name}.b"] = (hidden,)

@@ -34,6 +34,8 @@ class WindowBatch:
     """[L] codes of ``state.event.TYPE_CODES``."""
     dwell_ms: Int32
     """[L] milliseconds, -1 where absent."""
+    counts: Int64 | None = None
+    """[B, types] all events of the user there ever were, by type code; None: those held here."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,11 @@ class Interests:
     vectors: Float32
     """[B, D] unit length; all zero where no text of the user is known."""
     granularities: Float32 | None = None
-    """[B, G, D] when asked for, in the order of ``GRANULARITIES``; unit length or zero."""
+    """[B, G, D] when asked for, in the order of ``GRANULARITIES``; unit length or zero. One that a
+    trained model was trained without is zero."""
+    several: Float32 | None = None
+    """[B, K, D] one vector per interest of a user, where the model was trained to have them; unit
+    length, or zero where ``vectors`` is."""
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,8 @@ class WindowEncoder:
             rows = await self._settled_rows([_keys(window) for window in windows])
         # Nothing may wait between the lock and the call: the process answers in order, so no
         # other micro-batch can put a text into one of our rows before our request is through.
-        batch = WindowBatch(rows, *columns)
+        counts = np.array([window.counts for window in windows], np.int64)
+        batch = WindowBatch(rows, *columns, counts)
         return await self._process.call(request_interests, batch, self._with_granularities)
 
     async def _settled_rows(self, keys: Sequence[Sequence[str]]) -> Int32:

@@ -71,6 +71,14 @@ def items(source: Path | None = None) -> list[dict[str, str]]:
     return catalogue
 
 
+def users(source: Path | None = None) -> dict[str, dict[str, str]]:
+    """Return gender and age by user id, by name of the attribute. The age is that of a group's
+    youngest (1, 18, 25, ...), as the data has it; no file of users, no attributes."""
+    path = (source or folder()) / "ml-1m.user"
+    rows = list(_rows(path)) if path.is_file() else []
+    return {name: {row["user_id"]: row[name] for row in rows} for name in ("gender", "age")}
+
+
 def ratings(count: int, source: Path | None = None) -> list[Rating]:
     """Return the first ``count`` ratings in time order."""
     text = ((source or folder()) / "ml-1m.inter").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from stream_app.cli import (
     show_settings,
     tail,
     topics,
+    train,
 )
 from stream_app.cli.context import Context
 
@@ -68,6 +69,7 @@ def worker(
 app.command("settings", epilog=show_settings.EXAMPLES)(show_settings.settings)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
+app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")
 app.add_typer(play.events_app, name="events")

@@ -95,7 +95,7 @@ def by_formula(
             weights.append(rules.weights[name])
     context = np.zeros(D)
     if rules.context:
-        context = perceptron(t, "context", context_features(one, rules.session_gap_ms)[0])
+        context = perceptron(t, "context", context_features(events.batch, rules.session_gap_ms)[0])
     if rules.fusion == "concat":
         return unit(t["concat.F"] @ np.concatenate([*projected, context]))
     share = np.array(weights)

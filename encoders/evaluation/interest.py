@@ -1,0 +1,113 @@
+"""An ``InterestEncoder`` as a scorer: windows as the worker keeps them, items by dot product.
+
+Legend: B questions of a block, L events of their windows, N items, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.evaluation.interactions import Interactions
+from encoders.evaluation.metrics import Scores
+from encoders.evaluation.ranking import cosine_scores
+from encoders.evaluation.splits import Questions
+from encoders.interface import Int64, InterestEncoder, WindowBatch
+from state.window import WindowPolicy
+
+_TEXTS_AT_ONCE = 256
+"""Between two calls of the progress function."""
+
+
+@dataclass(frozen=True)
+class Delay:
+    """How much older than the newest the vector is that a reader holds."""
+
+    events: int = 0
+    """The user's last so many events are not in it."""
+    span_ms: int = 0
+    """Nothing of the last so many milliseconds is in it."""
+
+    def __post_init__(self) -> None:
+        if self.events < 0 or self.span_ms < 0:
+            raise ValueError(f"a delay must be 0 or more, is {self}")
+
+
+def put_texts(
+    encoder: InterestEncoder,
+    data: Interactions,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[int, str]]:
+    """Embed all texts of ``data`` under their row numbers; return (row, reason) of the failed."""
+    failed: list[tuple[int, str]] = []
+    for start in range(0, len(data.texts), _TEXTS_AT_ONCE):
+        texts = data.texts[start : start + _TEXTS_AT_ONCE]
+        failed += encoder.put_texts(list(enumerate(texts, start))).failed
+        if progress:
+            progress(start + len(texts), len(data.texts))
+    return failed
+
+
+class InterestScorer:
+    """Scores are cosines between a user's vector and the items', as a reader would rank.
+
+    The texts of the data must have been put into the encoder before.
+    """
+
+    def __init__(
+        self,
+        encoder: InterestEncoder,
+        data: Interactions,
+        policy: WindowPolicy,
+        delay: Delay | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._policy = policy
+        self._delay = delay or Delay()
+        rows = np.arange(len(data.item_ids), dtype=np.int32)
+        self._items = encoder.item_vectors(rows)
+
+    def scores(self, questions: Questions, block: range) -> Scores:
+        """[B, N] cosines; a user without a vector has the same score, 0, everywhere."""
+        windows = [self._window(questions, question) for question in block]
+        batch = window_batch(questions.data, windows)
+        return cosine_scores(self._encoder.encode(batch).vectors, self._items)
+
+    def _window(self, questions: Questions, question: int) -> Int64:
+        """Positions of the events held when the vector was made, oldest first."""
+        positions = questions.past(question)
+        times_ms = questions.data.times_ms
+        if self._delay.span_ms:
+            until = times_ms[questions.asked_at[question]] - self._delay.span_ms
+            positions = positions[: np.searchsorted(times_ms[positions], until, side="right")]
+        positions = positions[: len(positions) - self._delay.events]
+        return held(positions, times_ms, self._policy)
+
+
+def held(positions: Int64, times_ms: Int64, policy: WindowPolicy) -> Int64:
+    """Return those of ``positions`` (oldest first) that a window of this policy still holds.
+
+    As :func:`state.window.fold` has it for events that come in order; of its three caps the bytes
+    are left out, which 50 events without long texts of their own never reach.
+    """
+    positions = positions[-policy.max_events :]
+    if not len(positions):
+        return positions
+    oldest_ms = times_ms[positions[-1]] - policy.max_age_ms
+    return positions[np.searchsorted(times_ms[positions], oldest_ms) :]
+
+
+def window_batch(data: Interactions, windows: list[Int64]) -> WindowBatch:
+    """Return the columns of windows given as positions of their events, oldest first."""
+    offsets = np.zeros(len(windows) + 1, dtype=np.int64)
+    np.cumsum([len(window) for window in windows], out=offsets[1:])
+    events = np.concatenate(windows) if windows else np.zeros(0, dtype=np.int64)
+    return WindowBatch(
+        rows=data.rows[events],
+        offsets=offsets,
+        times_ms=data.times_ms[events],
+        types=data.types[events],
+        dwell_ms=data.dwell_ms[events],
+    )

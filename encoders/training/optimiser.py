@@ -1,0 +1,90 @@
+"""AdamW, its schedule, clipping, and the running mean of the weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from encoders.training.settings import TrainingSettings
+
+_BETAS = (0.9, 0.98)
+"""The second as transformers are trained (Vaswani et al. 2017, section 5.3): its default, 0.999,
+remembers a thousand steps, which is six epochs here."""
+_AVERAGE_WARM_UP = 10
+"""The mean forgets faster at first: it keeps at most (1 + steps) / (10 + steps)."""
+
+
+class Optimiser:
+    """Steps a model's weights; matrices decay, gains, shifts and biases do not."""
+
+    def __init__(self, model: nn.Module, settings: TrainingSettings) -> None:
+        self._settings = settings
+        self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        matrices = [p for p in self._named.values() if p.dim() >= 2]
+        others = [p for p in self._named.values() if p.dim() < 2]
+        self._adam = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=_BETAS,
+        )
+        self.averaged: dict[str, torch.Tensor] = {}
+        if settings.averaging:
+            self.averaged = {n: p.detach().clone() for n, p in self._named.items()}
+
+    def step(self, steps_done: int, share_done: float) -> float:
+        """Make one step with the gradients there are; return the rate it had.
+
+        ``share_done`` is how much of the whole run lies behind, 0 to 1.
+        """
+        rate = self.rate(steps_done, share_done)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        if self._settings.clip_norm:
+            nn.utils.clip_grad_norm_(list(self._named.values()), self._settings.clip_norm)
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        if self.averaged:
+            kept = (1 + steps_done) / (_AVERAGE_WARM_UP + steps_done)
+            kept = min(self._settings.averaging, kept)
+            with torch.no_grad():
+                for name, parameter in self._named.items():
+                    self.averaged[name].lerp_(parameter, 1.0 - kept)
+        return rate
+
+    def rate(self, steps_done: int, share_done: float) -> float:
+        """Return the learning rate: a linear warm-up times half a cosine over the run."""
+        warm = min(1.0, (steps_done + 1) / max(self._settings.warm_up_steps, 1))
+        return self._settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * share_done))
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return copies of the weights as they are trained."""
+        return {name: p.detach().clone() for name, p in self._named.items()}
+
+    def use(self, weights: dict[str, torch.Tensor]) -> None:
+        """Put these values into the model."""
+        with torch.no_grad():
+            for name, parameter in self._named.items():
+                parameter.copy_(weights[name])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return AdamW's own memory, by parameter."""
+        return {
+            f"{key}/{name}": value
+            for name, parameter in self._named.items()
+            for key, value in self._adam.state[parameter].items()
+        }
+
+    def restore(self, state: dict[str, torch.Tensor], averaged: dict[str, torch.Tensor]) -> None:
+        """Take up where :meth:`state` was taken."""
+        for full_name, value in state.items():
+            key, _, name = full_name.partition("/")
+            parameter = self._named[name]
+            device = "cpu" if key == "step" else parameter.device
+            self._adam.state[parameter][key] = value.clone().to(device)
+        for name, value in averaged.items():
+            self.averaged[name].copy_(value)

@@ -1,0 +1,61 @@
+"""The data of an evaluation: MovieLens-1M from its package, or files of events and items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from encoders.evaluation.interactions import Interactions, from_events
+from state.event import Event, EventLimits, EventType, InvalidEvent, decode
+from stream_app import movielens, record_files
+from stream_app.errors import FixData
+
+NO_TIMESTAMP_MS = 2**62
+"""A file has no record timestamps: an event without a time of its own is told by this one, and
+nothing lies too far in the future of it."""
+
+
+def movielens_interactions() -> Interactions:
+    """Return all of MovieLens-1M, in time order and within a second in the order of the file.
+
+    Raises:
+        FixSettings: the package is not installed.
+    """
+    catalogue = {item["item_id"]: item["text"] for item in movielens.items()}
+    events = [_event(rating) for rating in movielens.ratings(movielens.RATINGS)]
+    return from_events(events, catalogue, movielens.users())
+
+
+def file_interactions(events: Path, items: Path) -> Interactions:
+    """Return what two JSON Lines files hold, as the topics would take them.
+
+    Raises:
+        FixData: a line is no event or no item, an event has no time, or there are none; the
+            message names file and line.
+    """
+    catalogue = {item.item_id: item.text for item, _ in record_files.items(items)}
+    if not catalogue:
+        raise FixData(f"{items} holds no items")
+    limits = EventLimits()
+    found: list[Event] = []
+    for number, (key, value) in enumerate(record_files.events(events), start=1):
+        try:
+            event = decode(key, value, NO_TIMESTAMP_MS, limits)
+        except InvalidEvent as error:
+            raise FixData(f"{events}, event {number}: {error}") from None
+        if event.time_ms == NO_TIMESTAMP_MS:
+            raise FixData(f"{events}, event {number}: no time_ms, which an evaluation needs")
+        found.append(event)
+    if not found:
+        raise FixData(f"{events} holds no events")
+    return from_events(found, catalogue)
+
+
+def _event(rating: movielens.Rating) -> Event:
+    record = movielens.event(rating)
+    return msgspec.structs.replace(
+        Event(record["event_id"], record["user_id"], EventType(record["type"])),
+        item_id=record["item_id"],
+        time_ms=record["time_ms"],
+    )

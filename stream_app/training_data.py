@@ -1,0 +1,178 @@
+"""The data of a training: MovieLens-1M from its package, two files, or the topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from encoders.evaluation.interactions import from_events, in_time_order, time_order
+from encoders.interface import Float32
+from state.event import Event, EventType, InvalidEvent, decode
+from stream_app import movielens, record_files, topic_scan
+from stream_app.errors import FixData
+from stream_app.evaluation_data import NO_TIMESTAMP_MS, movielens_interactions
+from stream_app.settings import Settings
+
+if TYPE_CHECKING:
+    from encoders.training.run import TrainingData
+
+_MOST_NAMED = 3
+"""Unknown items that a message names."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be taken of the events."""
+
+    value_field: str = ""
+    """Name of a number beside the events' own fields, to be learned; empty: none."""
+    skip_unknown_items: bool = False
+    """Leave out events of items that are not in the catalogue, rather than refuse them."""
+    split_seed: int = 0
+    """Orders events of the same time."""
+
+
+@dataclass
+class _Found:
+    """Events as they come, without doubles and without users who asked to be forgotten."""
+
+    by_user: dict[str, dict[str, tuple[Event, float]]] = field(default_factory=dict)
+
+    def add(self, event: Event, value: float) -> None:
+        if event.type is EventType.FORGET:
+            self.by_user.pop(event.user_id, None)
+        else:
+            held = self.by_user.setdefault(event.user_id, {})
+            held.setdefault(event.event_id, (event, value))
+
+    def pairs(self, *, by_id: bool = False) -> list[tuple[Event, float]]:
+        """Events and their numbers, as they came or in the order of their users' and own ids."""
+        users = sorted(self.by_user) if by_id else list(self.by_user)
+        held = (self.by_user[user] for user in users)
+        return [
+            pair
+            for events in held
+            for _, pair in (sorted(events.items()) if by_id else events.items())
+        ]
+
+
+def movielens_data(wanted: Wanted) -> TrainingData:
+    """Return all of MovieLens-1M; its numbers are the stars.
+
+    Raises:
+        FixSettings: the package is not installed.
+    """
+    data = movielens_interactions()
+    stars = [rating.stars for rating in movielens.ratings(movielens.RATINGS)]
+    return _ordered(data, np.array(stars, dtype=np.float32), wanted)
+
+
+def file_data(events: Path, items: Path, settings: Settings, wanted: Wanted) -> TrainingData:
+    """Return what two JSON Lines files hold.
+
+    Raises:
+        FixData: a line is no event or no item, an event has no time, an item is not in the
+            catalogue, or there are none; the message names file and line.
+    """
+    catalogue = {item.item_id: item.text for item, _ in record_files.items(items)}
+    if not catalogue:
+        raise FixData(f"{items} holds no items")
+    found = _Found()
+    limits = settings.event_limits()
+    for number, (key, value) in enumerate(record_files.events(events), start=1):
+        try:
+            event = decode(key, value, NO_TIMESTAMP_MS, limits)
+        except InvalidEvent as error:
+            raise FixData(f"{events}, event {number}: {error}") from None
+        if event.time_ms == NO_TIMESTAMP_MS:
+            raise FixData(f"{events}, event {number}: no time_ms, which training needs")
+        found.add(event, _number(value, wanted.value_field))
+    return _data(found.pairs(), catalogue, str(events), wanted)
+
+
+def topic_data(settings: Settings, wanted: Wanted) -> TrainingData:
+    """Return what the events and items topics hold now, from their beginnings.
+
+    Records that are no events are left out, as the worker leaves them out.
+
+    Raises:
+        WaitForBroker, FixSettings: the broker does not answer, a topic does not exist.
+        FixData: there are no events, or no items.
+    """
+    catalogue, found = asyncio.run(_from_topics(settings, wanted))
+    if not catalogue:
+        raise FixData(f"topic {settings.items_topic} holds no items")
+    # By id: the order in which partitions are read is chance, and the data must have one order.
+    pairs = found.pairs(by_id=True)
+    return _data(pairs, dict(sorted(catalogue.items())), f"topic {settings.events_topic}", wanted)
+
+
+async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, str], _Found]:
+    catalogue: dict[str, str] = {}
+    decode_item = msgspec.json.Decoder(record_files.ItemLine).decode
+    servers = settings.bootstrap_servers
+    async with topic_scan.open_consumer(servers, settings.items_topic) as consumer:
+        async for record in topic_scan.to_the_end(consumer):
+            if record.value is None:
+                catalogue.pop((record.key or b"").decode("utf-8", "replace"), None)
+                continue
+            try:
+                item = decode_item(record.value)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            catalogue[item.item_id] = item.text
+    found, limits = _Found(), settings.event_limits()
+    async with topic_scan.open_consumer(servers, settings.events_topic) as consumer:
+        async for record in topic_scan.to_the_end(consumer):
+            try:
+                event = decode(record.key, record.value, record.timestamp, limits)
+            except InvalidEvent:
+                continue
+            found.add(event, _number(record.value, wanted.value_field))
+    return catalogue, found
+
+
+def _data(
+    pairs: list[tuple[Event, float]], catalogue: dict[str, str], where: str, wanted: Wanted
+) -> TrainingData:
+    unknown = list(_unknown_items((event for event, _ in pairs), catalogue))
+    if unknown and not wanted.skip_unknown_items:
+        named = ", ".join(map(repr, list(dict.fromkeys(unknown))[:_MOST_NAMED]))
+        raise FixData(
+            f"{where}: {len(unknown)} events name an item that is not in the catalogue "
+            f"({named}): add the items, or leave the events out with --skip-unknown-items"
+        )
+    pairs = [(e, v) for e, v in pairs if e.item_id is None or e.item_id in catalogue or e.text]
+    if not pairs:
+        raise FixData(f"{where} holds no events")
+    values = np.array([value for _, value in pairs], dtype=np.float32)
+    data = from_events([event for event, _ in pairs], catalogue)
+    return _ordered(data, values if wanted.value_field else None, wanted)
+
+
+def _unknown_items(events: Iterable[Event], catalogue: dict[str, str]) -> Iterator[str]:
+    for event in events:
+        if event.item_id is not None and event.item_id not in catalogue and not event.text:
+            yield event.item_id
+
+
+def _ordered(data: Any, values: Float32 | None, wanted: Wanted) -> TrainingData:
+    from encoders.training.run import TrainingData
+
+    seed = wanted.split_seed
+    places = time_order(data.times_ms, seed=seed)
+    return TrainingData(in_time_order(data, seed=seed), None if values is None else values[places])
+
+
+def _number(value: bytes | None, name: str) -> float:
+    """The number in a record's field; not a number where there is none."""
+    if not name or value is None:
+        return float("nan")
+    found = msgspec.json.decode(value).get(name)
+    return float(found) if isinstance(found, int | float) else float("nan")

@@ -1,0 +1,70 @@
+"""A small world to train in: items in clusters, users who walk within one and now and then leave.
+
+What comes next is told by the cluster of the last items, which their texts name, and by a fixed
+order of items within a cluster, which no text tells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from encoders.evaluation.interactions import Interactions, from_events, in_time_order
+from state.event import Event, EventType
+
+_WORDS = ("heat", "toy", "winter", "running", "children", "comedy", "lazy", "boots")
+_START_MS = 1_700_000_000_000
+
+
+def clustered(
+    users: int = 120,
+    clusters: int = 6,
+    items_each: int = 12,
+    events_each: int = 14,
+    seed: int = 0,
+    searches: bool = False,
+) -> Interactions:
+    """Return the events in time order. The same arguments give the same world."""
+    generator = np.random.default_rng(seed)
+    catalogue = {
+        f"item-{cluster}-{place}": f"{_WORDS[cluster]} {_WORDS[cluster]} story {place}"
+        for cluster in range(clusters)
+        for place in range(items_each)
+    }
+    events: list[Event] = []
+    for user in range(users):
+        events += _walk(user, generator, clusters, items_each, events_each, searches)
+    return in_time_order(from_events(events, catalogue))
+
+
+def _walk(
+    user: int,
+    generator: np.random.Generator,
+    clusters: int,
+    items_each: int,
+    events_each: int,
+    searches: bool,
+) -> list[Event]:
+    cluster, place = int(generator.integers(clusters)), int(generator.integers(items_each))
+    time_ms = _START_MS + int(generator.integers(10**9))
+    events = []
+    kinds = (EventType.VIEW, EventType.CLICK, EventType.PURCHASE)
+    for number in range(events_each):
+        time_ms += int(generator.choice([2_000, 600_000, 7_200_000]))
+        events.append(
+            Event(
+                event_id=f"{user}-{number}",
+                user_id=f"user-{user}",
+                type=kinds[(cluster + place) % 3],
+                item_id=f"item-{cluster}-{place}",
+                time_ms=time_ms,
+                dwell_ms=1_000 * (1 + place) if number % 4 else None,
+            )
+        )
+        if searches and number % 5 == 3:
+            asked = Event(f"{user}-{number}-s", f"user-{user}", EventType.SEARCH)
+            told = {"text": f"{_WORDS[cluster]} again", "time_ms": time_ms + 500}
+            events.append(Event(asked.event_id, asked.user_id, asked.type, None, **told))
+        place = (place + int(generator.integers(1, 3))) % items_each
+        if generator.random() < 0.1:
+            cluster = int(generator.integers(clusters))
+    return events
