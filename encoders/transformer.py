@@ -75,6 +75,7 @@ class TransformerEncoder:
             weights=bundle.config.shares(),
             device=str(self._text.device),
             backend=self._text.backend,
+            vectors=config.vectors,
         )
 
     def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:

@@ -339,6 +339,7 @@ class Worker:
                 settings.events_topic,
                 info.granularities,
                 info.weights,
+                info.vectors,
             ),
             self._producer,
             self._lease,
