@@ -10,7 +10,7 @@ EVENTS ?= 20000
 TESTS ?= tests
 
 # The locks name exact versions and no addresses: where packages come from is up to pip's settings.
-LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra dev \
+LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra dev \
 	--python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate --quiet
 
 .PHONY: help demo test lint bench lock clean

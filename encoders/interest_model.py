@@ -193,7 +193,7 @@ class InterestModel(nn.Module):
         context = None
         if features is not None and self.uses_context:
             context = self.context(features, queries)
-        fused = self._fuse(projected, context)
+        fused = self.fuse(projected, context)
         if self.heads is None:
             return unit_or_zero(fused)[:, None]
         count, dimensions, _ = self.heads.shape
@@ -220,7 +220,8 @@ class InterestModel(nn.Module):
             found |= {f"reader.{k}": v.detach() for k, v in self.reader.state_dict().items()}
         return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
-    def _fuse(self, projected: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+    def fuse(self, projected: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        """[A, B, D] projected granularities and [B, D] context -> [B, D], not of unit length."""
         weights = projected.new_tensor([self.config.weights[name] for name in self.active])
         if self.config.fusion == "concat" and self.joint is not None:
             rest = torch.zeros_like(projected[0]) if context is None else context

@@ -47,6 +47,8 @@ class SequenceReader(nn.Module):
         self.config = config
         self.kind = nn.Parameter(torch.empty(len(WINDOW_TYPES), dimensions))
         self.gap = nn.Parameter(torch.empty(TIME_BUCKETS + 1, dimensions))
+        self.mask = nn.Parameter(torch.empty(dimensions))
+        """Stands for the item of an event that is hidden, in training on masked events."""
         self.layers = nn.ModuleList(
             _Layer(config, dimensions, dropout) for _ in range(config.layers)
         )

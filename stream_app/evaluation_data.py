@@ -24,17 +24,20 @@ def movielens_interactions() -> Interactions:
     """
     catalogue = {item["item_id"]: item["text"] for item in movielens.items()}
     events = [_event(rating) for rating in movielens.ratings(movielens.RATINGS)]
-    return from_events(events, catalogue, movielens.users())
+    genres = {item["item_id"]: _split(item["genres"]) for item in movielens.items()}
+    return from_events(events, catalogue, movielens.users(), genres)
 
 
 def file_interactions(events: Path, items: Path) -> Interactions:
-    """Return what two JSON Lines files hold, as the topics would take them.
+    """Return what two JSON Lines files hold, as the topics would take them. An item may have
+    ``genres``: a list, or names with commas between.
 
     Raises:
         FixData: a line is no event or no item, an event has no time, or there are none; the
             message names file and line.
     """
-    catalogue = {item.item_id: item.text for item, _ in record_files.items(items)}
+    lines = list(record_files.items(items))
+    catalogue = {item.item_id: item.text for item, _ in lines}
     if not catalogue:
         raise FixData(f"{items} holds no items")
     limits = EventLimits()
@@ -49,7 +52,25 @@ def file_interactions(events: Path, items: Path) -> Interactions:
         found.append(event)
     if not found:
         raise FixData(f"{events} holds no events")
-    return from_events(found, catalogue)
+    genres = {item.item_id: _genres(line) for item, line in lines}
+    return from_events(found, catalogue, genres=genres if any(genres.values()) else None)
+
+
+class _Genres(msgspec.Struct):
+    genres: str | list[str] = ""
+
+
+def _genres(line: bytes) -> tuple[str, ...]:
+    """The genres of an item's line: a list, or names with commas between; none if anything else."""
+    try:
+        told = msgspec.json.decode(line, type=_Genres).genres
+    except msgspec.ValidationError:
+        return ()
+    return _split(told) if isinstance(told, str) else tuple(told)
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def _event(rating: movielens.Rating) -> Event:

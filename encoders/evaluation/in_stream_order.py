@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from encoders.evaluation.baselines import RECENT_MS, MeanVector, TooManyItems, item_counts
-from encoders.evaluation.breakdowns import breakdown, by_popularity
+from encoders.evaluation.breakdowns import by_groups, by_popularity
 from encoders.evaluation.grid import Variants
 from encoders.evaluation.interactions import Interactions, in_time_order
 from encoders.evaluation.interest import put_texts
-from encoders.evaluation.leave_last_out import BROKEN_DOWN, Bar, Plan, gaps
+from encoders.evaluation.leave_last_out import broken_down, gaps
+from encoders.evaluation.plan import Bar, Plan
 from encoders.evaluation.prequential import Stream, replay, start_of_test
 from encoders.evaluation.ranking import Result
 from encoders.evaluation.results import OURS, Measured, Protocol
@@ -52,13 +53,15 @@ def run(
     played = _Played(ordered, start, _asked(ordered, start, plan))
     encoder = variants.make(variants.config)
     results: dict[str, Result] = {}
+    skipped: dict[str, str] = {}
     try:
         put_texts(encoder, ordered)
         for name, make in _streams(played, encoder, texts, policy, plan).items():
             try:
                 stream = make()
-            except TooManyItems:
-                continue  # the report names the models it has
+            except TooManyItems as error:
+                skipped[name] = str(error)
+                continue
             results[name] = replay(
                 ordered, stream, start=start, users=played.users, progress=bar(name)
             )
@@ -66,8 +69,10 @@ def run(
         encoder.close()
     ours = results[OURS]
     counts = item_counts(ordered, np.arange(start))
-    labels = by_popularity(ours.targets, counts)
-    parts = breakdown(ours, labels, BROKEN_DOWN, seed=plan.seed)
+    labels = {
+        "popularity of the target": by_popularity(ours.targets, counts),
+        **by_groups(ordered, ours.users),
+    }
     return Protocol(
         name="prequential",
         rule=(
@@ -75,11 +80,14 @@ def run(
             f"events, ranked among all {len(ordered.item_ids)} items the user had not met, with "
             "what was published before it; then the event is applied. Intervals are over users."
         ),
+        order=plan.order,
+        from_ms=int(ordered.times_ms[start]),
+        skipped=skipped,
         questions=len(ours.users),
         users=len(np.unique(ours.users)),
         models=[Measured.of(name, result, plan.seed) for name, result in results.items()],
         differences=gaps(results, plan.seed),
-        breakdowns={OURS: {"popularity of the target": parts}},
+        breakdowns=broken_down(results, labels, plan.seed),
     )
 
 

@@ -43,6 +43,8 @@ class Interactions:
     """[R]"""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """[U] per attribute (gender, age, ...) the value of each user, where the data has it."""
+    genres: tuple[tuple[str, ...], ...] = ()
+    """[N] the genres of each item, where the catalogue has them."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -52,12 +54,14 @@ def from_events(
     events: Sequence[Event],
     catalogue: Mapping[str, str],
     attributes: Mapping[str, Mapping[str, str]] | None = None,
+    genres: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Interactions:
     """Return the columns of ``events``, kept in their order, over a catalogue of texts by item id.
 
     Items that no catalogue line names have no text and cannot be asked for: their events keep
     their own text only. ``forget`` leaves nothing, here as in a window. ``attributes`` are values
-    by user id, by name of the attribute; a user without one counts as ``unknown``.
+    by user id, by name of the attribute; a user without one counts as ``unknown``. ``genres`` are
+    by item id.
     """
     item_of = {item_id: place for place, item_id in enumerate(catalogue)}
     kept = [event for event in events if event.type is not EventType.FORGET]
@@ -87,6 +91,7 @@ def from_events(
             name: tuple(values.get(user_id, "unknown") for user_id in user_of)
             for name, values in (attributes or {}).items()
         },
+        genres=tuple(genres.get(item_id, ()) for item_id in catalogue) if genres else (),
     )
 
 

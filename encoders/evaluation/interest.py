@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,11 +15,16 @@ from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.metrics import Scores
 from encoders.evaluation.ranking import cosine_scores
 from encoders.evaluation.splits import Questions
-from encoders.interface import Int64, InterestEncoder, WindowBatch
+from encoders.interface import Float32, Int64, InterestEncoder, WindowBatch
+from state.event import WINDOW_TYPES
 from state.window import WindowPolicy
 
 _TEXTS_AT_ONCE = 256
 """Between two calls of the progress function."""
+
+
+By = Literal["one", "several"]
+"""Which of a user's vectors rank: the one, or the K of several interests."""
 
 
 @dataclass(frozen=True)
@@ -62,28 +68,35 @@ class InterestScorer:
         data: Interactions,
         policy: WindowPolicy,
         delay: Delay | None = None,
+        by: By = "one",
     ) -> None:
+        """``by`` several: an item's score is the best of the user's K vectors, where the model has
+        K; the one vector otherwise."""
         self._encoder = encoder
         self._policy = policy
         self._delay = delay or Delay()
+        self._by = by
         rows = np.arange(len(data.item_ids), dtype=np.int32)
         self._items = encoder.item_vectors(rows)
 
     def scores(self, questions: Questions, block: range) -> Scores:
         """[B, N] cosines; a user without a vector has the same score, 0, everywhere."""
-        windows = [self._window(questions, question) for question in block]
-        batch = window_batch(questions.data, windows)
-        return cosine_scores(self._encoder.encode(batch).vectors, self._items)
+        data = questions.data
+        told = [self.told(questions, question) for question in block]
+        windows = [held(positions, data.times_ms, self._policy) for positions in told]
+        interests = self._encoder.encode(window_batch(data, windows, all_time(data, told)))
+        if self._by == "one" or interests.several is None:
+            return cosine_scores(interests.vectors, self._items)
+        return best_of_several(interests.several, self._items)
 
-    def _window(self, questions: Questions, question: int) -> Int64:
-        """Positions of the events held when the vector was made, oldest first."""
+    def told(self, questions: Questions, question: int) -> Int64:
+        """Return the positions of the user's events when the vector was made, oldest first."""
         positions = questions.past(question)
         times_ms = questions.data.times_ms
         if self._delay.span_ms:
             until = times_ms[questions.asked_at[question]] - self._delay.span_ms
             positions = positions[: np.searchsorted(times_ms[positions], until, side="right")]
-        positions = positions[: len(positions) - self._delay.events]
-        return held(positions, times_ms, self._policy)
+        return positions[: max(len(positions) - self._delay.events, 0)]
 
 
 def held(positions: Int64, times_ms: Int64, policy: WindowPolicy) -> Int64:
@@ -99,8 +112,26 @@ def held(positions: Int64, times_ms: Int64, policy: WindowPolicy) -> Int64:
     return positions[np.searchsorted(times_ms[positions], oldest_ms) :]
 
 
-def window_batch(data: Interactions, windows: list[Int64]) -> WindowBatch:
-    """Return the columns of windows given as positions of their events, oldest first."""
+def all_time(data: Interactions, told: list[Int64]) -> Int64:
+    """Return [B, types] how many events of each type there are at each user's positions."""
+    kinds = len(WINDOW_TYPES)
+    counts = [np.bincount(data.types[positions], minlength=kinds) for positions in told]
+    return np.array(counts, dtype=np.int64).reshape(-1, kinds)
+
+
+def best_of_several(several: Float32, items: Float32) -> Scores:
+    """Return [B, N] the best cosine of [B, K, D] vectors per user with [N, D] items."""
+    users, count, dimensions = several.shape
+    scores = cosine_scores(several.reshape(users * count, dimensions), items)
+    best: Scores = scores.reshape(users, count, len(items)).max(axis=1)
+    return best
+
+
+def window_batch(
+    data: Interactions, windows: list[Int64], counts: Int64 | None = None
+) -> WindowBatch:
+    """Return the columns of windows given as positions of their events, oldest first; ``counts``
+    is :func:`all_time` of the users."""
     offsets = np.zeros(len(windows) + 1, dtype=np.int64)
     np.cumsum([len(window) for window in windows], out=offsets[1:])
     events = np.concatenate(windows) if windows else np.zeros(0, dtype=np.int64)
@@ -110,4 +141,5 @@ def window_batch(data: Interactions, windows: list[Int64]) -> WindowBatch:
         times_ms=data.times_ms[events],
         types=data.types[events],
         dwell_ms=data.dwell_ms[events],
+        counts=counts,
     )

@@ -2,73 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from encoders.errors import EncoderError
 from encoders.evaluation import baselines, breakdowns
 from encoders.evaluation.bootstrap import Estimate, differences
-from encoders.evaluation.grid import Variants, cells
-from encoders.evaluation.interactions import Interactions, Order, in_time_order
-from encoders.evaluation.interest import Delay, InterestScorer, put_texts
-from encoders.evaluation.ranking import Progress, Result, Scorer, ask, seen_items
-from encoders.evaluation.results import OURS, GridLine, Measured, Protocol
-from encoders.evaluation.splits import Part, Questions, leave_last_out
-from encoders.interface import Float32, Int64, InterestEncoder
+from encoders.evaluation.granularities import compare
+from encoders.evaluation.grid import Variants
+from encoders.evaluation.interactions import Interactions, Order
+from encoders.evaluation.interest import InterestScorer, put_texts, window_batch
+from encoders.evaluation.lists import genre_shares, with_lists
+from encoders.evaluation.plan import Bar, Plan, Setting
+from encoders.evaluation.ranking import Result, Scorer
+from encoders.evaluation.results import OURS, Measured, Protocol
+from encoders.evaluation.splits import Questions
+from encoders.evaluation.staleness import staleness
+from encoders.interface import Float32, InterestEncoder
 from state.window import WindowPolicy
 
-DELAYS = {
-    "at once": Delay(),
-    "1 event": Delay(events=1),
-    "10 events": Delay(events=10),
-    "100 events": Delay(events=100),
-    "1 hour": Delay(span_ms=3_600_000),
-    "1 day": Delay(span_ms=86_400_000),
-}
-"""How late a reader's vector is: what real time is worth."""
-
-BROKEN_DOWN = ("recall@10", "ndcg@10", "auc")
-
-Bar = Callable[[str], Progress]
-"""Begins a piece of work of this name, and gives the function that says how far it is."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be asked of whom."""
-
-    seed: int = 0
-    users: int | None = None
-    """So many users are asked, drawn by the seed; None: all."""
-    part: Part = "test"
-    order: Order = "random"
-    """Of events of the same time."""
-    grid: bool = True
-    """Whether the configurations of the model are compared."""
-    half_life_events: float = 3.0
-    """Of the decayed baselines: the untrained model's own, chosen on validation events."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is asked, in what order of the same-time events."""
-
-    plan: Plan
-    questions: Questions
-    seen: Sequence[Int64]
-
-    @classmethod
-    def of(cls, data: Interactions, plan: Plan, order: Order) -> Setting:
-        """Return the questions of ``plan`` under ``order``."""
-        ordered = in_time_order(data, order=order, seed=plan.seed)
-        questions = leave_last_out(ordered, plan.part, users=plan.users, seed=plan.seed)
-        return cls(plan, questions, seen_items(questions))
-
-    def ask(self, scorer: Scorer, progress: Progress | None = None) -> Result:
-        """Return what came of asking ``scorer``."""
-        return ask(scorer, self.questions, self.seen, progress)
+_BROKEN_DOWN = ("recall@10", "ndcg@10", "auc")
+_COMPARED = (OURS, "popularity", "item_knn_decayed")
+"""Whose metrics are broken down: ours, and the simplest and the best of the baselines."""
+_OTHER_ORDER: dict[Order, Order] = {"random": "file", "file": "random"}
 
 
 def text_vectors(variants: Variants, data: Interactions, bar: Bar) -> Float32:
@@ -90,32 +46,36 @@ def run(
     ``texts`` is [R, T] of :func:`text_vectors`.
     """
     setting = Setting.of(data, plan, plan.order)
-    ordered = setting.questions.data
     encoder = variants.make(variants.config)
     try:
-        put_texts(encoder, ordered)
-        results = _models(setting, encoder, texts, policy, bar)
-        staleness = [
-            Measured.of(
-                name, setting.ask(InterestScorer(encoder, ordered, policy, delay)), plan.seed
-            )
-            for name, delay in DELAYS.items()
-        ]
-        file_order = _models(Setting.of(data, plan, "file"), encoder, texts, policy, bar)
+        put_texts(encoder, data)
+        results, skipped = _models(setting, encoder, texts, policy, bar)
+        late = staleness(setting, encoder, policy, bar)
+        several = _several(setting, encoder, policy, results[OURS])
+        other = Setting.of(data, plan, _OTHER_ORDER[plan.order])
+        others, _ = _models(other, encoder, texts, policy, bar)
     finally:
         encoder.close()
-    grid = _grid(setting, variants, policy, bar) if plan.grid else []
+    shares = genre_shares(data.genres)
+    results = {
+        name: with_lists(result, texts[: len(data.item_ids)], setting.seen, shares)
+        for name, result in results.items()
+    }
     return Protocol(
         name="leave_last_out",
         rule=_rule(setting.questions, plan),
+        order=plan.order,
+        from_ms=int(setting.questions.data.times_ms[setting.questions.asked_at].min()),
         questions=len(setting.questions),
         users=len(setting.questions),
         models=[Measured.of(name, result, plan.seed) for name, result in results.items()],
         differences=gaps(results, plan.seed),
         breakdowns=_breakdowns(setting, results),
-        staleness=staleness,
-        grid=grid,
-        file_order=[Measured.of(name, result, plan.seed) for name, result in file_order.items()],
+        skipped=skipped,
+        staleness=late,
+        grid=compare(setting, variants, policy, bar) if plan.grid else None,
+        several=several,
+        other_order=[Measured.of(name, result, plan.seed) for name, result in others.items()],
     )
 
 
@@ -129,16 +89,31 @@ def gaps(results: dict[str, Result], seed: int) -> dict[str, dict[str, Estimate]
     }
 
 
+def broken_down(
+    results: dict[str, Result], labels: Mapping[str, breakdowns.Labels], seed: int
+) -> dict[str, dict[str, list[breakdowns.Part]]]:
+    """Return the metrics of the models worth comparing per label, by model and kind of label."""
+    return {
+        name: {
+            what: breakdowns.breakdown(results[name], of, _BROKEN_DOWN, seed=seed)
+            for what, of in labels.items()
+        }
+        for name in _COMPARED
+        if name in results
+    }
+
+
 def _models(
     setting: Setting, encoder: InterestEncoder, texts: Float32, policy: WindowPolicy, bar: Bar
-) -> dict[str, Result]:
-    results = {}
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """The results by name, and why those that are missing are."""
+    results, skipped = {}, {}
     for name, make in _scorers(setting, encoder, texts, policy).items():
         try:
             results[name] = setting.ask(make(), bar(name))
-        except baselines.TooManyItems:
-            continue  # the report names the models it has
-    return results
+        except baselines.TooManyItems as error:
+            skipped[name] = str(error)
+    return results, skipped
 
 
 def _scorers(
@@ -162,26 +137,16 @@ def _scorers(
     }
 
 
-def _grid(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar) -> list[GridLine]:
-    lines = []
-    every = list(cells(variants.config))
-    progress = bar("configurations")
-    ordered = setting.questions.data
-    for done, cell in enumerate(every, start=1):
-        try:
-            encoder = variants.make(cell.config)
-        except EncoderError as error:
-            lines.append(GridLine(cell.granularities, cell.fusion, cell.context, None, str(error)))
-            continue
-        try:
-            put_texts(encoder, ordered)
-            result = setting.ask(InterestScorer(encoder, ordered, policy))
-        finally:
-            encoder.close()
-        measured = Measured.of(cell.granularities, result, setting.plan.seed)
-        lines.append(GridLine(cell.granularities, cell.fusion, cell.context, measured))
-        progress(done, len(every))
-    return lines
+def _several(
+    setting: Setting, encoder: InterestEncoder, policy: WindowPolicy, one: Result
+) -> list[Measured]:
+    """One vector per user against the best of K; nothing where the model has no K."""
+    data = setting.questions.data
+    if encoder.encode(window_batch(data, [setting.questions.past(0)])).several is None:
+        return []
+    best = setting.ask(InterestScorer(encoder, data, policy, by="several"))
+    seed = setting.plan.seed
+    return [Measured.of("one vector", one, seed), Measured.of("best of K vectors", best, seed)]
 
 
 def _breakdowns(
@@ -197,14 +162,7 @@ def _breakdowns(
         "activity": breakdowns.by_activity(lengths),
         **breakdowns.by_groups(data, questions.users),
     }
-    return {
-        name: {
-            what: breakdowns.breakdown(results[name], of, BROKEN_DOWN, seed=setting.plan.seed)
-            for what, of in labels.items()
-        }
-        for name in (OURS, "popularity", "item_knn_decayed")
-        if name in results
-    }
+    return broken_down(results, labels, setting.plan.seed)
 
 
 def _rule(questions: Questions, plan: Plan) -> str:

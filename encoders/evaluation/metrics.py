@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from encoders.interface import Int64
+from encoders.interface import Int32, Int64
 
 Float64 = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.floating]
@@ -114,6 +114,16 @@ def recommended(scores: Scores, excluded: Sequence[Int64], cut: int = 10) -> npt
         edge[which, 0] = np.partition(usable[which], kth, axis=1)[:, kth]
     best: npt.NDArray[np.bool_] = usable > edge
     return best
+
+
+def listed(chosen: npt.NDArray[np.bool_], cut: int = 10) -> Int32:
+    """Return [Q, cut] the items of :func:`recommended`'s mask, -1 where there are fewer."""
+    lists = np.full((len(chosen), cut), -1, dtype=np.int32)
+    questions, items = np.nonzero(chosen)
+    counts = np.bincount(questions, minlength=len(chosen))
+    places = np.arange(len(questions)) - np.repeat(np.cumsum(counts) - counts, counts)
+    lists[questions, places] = items
+    return lists
 
 
 def coverage(ever_recommended: npt.NDArray[np.bool_]) -> float:

@@ -15,9 +15,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from encoders.evaluation.interactions import NO_ITEM, Interactions
-from encoders.evaluation.metrics import Ranks, Scores, joined, ranks_of, recommended
+from encoders.evaluation.metrics import Ranks, Scores, joined, listed, ranks_of, recommended
 from encoders.evaluation.ranking import Progress, Result
-from encoders.interface import Int64
+from encoders.interface import Int32, Int64
 
 Snapshot = TypeVar("Snapshot")
 
@@ -67,11 +67,9 @@ def replay(
     """
     if np.any(np.diff(data.times_ms) < 0):
         raise ValueError("the events are not in time order")
-    count = len(data.item_ids)
     met: dict[int, dict[int, None]] = {}
     waiting: _Open[Snapshot] = _Open([], [], [], [])
-    parts: list[tuple[Int64, Int64, Ranks]] = []
-    exposure = np.zeros(count, dtype=np.int64)
+    parts: list[tuple[Int64, Int64, Ranks, Int32]] = []
     columns = zip(data.users.tolist(), data.items.tolist(), strict=True)
     for position, (user, item) in enumerate(columns):
         seen = met.setdefault(user, {})
@@ -86,29 +84,30 @@ def replay(
             seen[item] = None
         if len(waiting.users) == _BATCH_QUESTIONS or position == len(data) - 1:
             if waiting.users:
-                parts.append(_ranked(stream, waiting, exposure))
+                parts.append(_ranked(stream, waiting))
                 waiting = _Open([], [], [], [])
             if progress:
                 progress(position + 1, len(data))
     if not parts:
         raise ValueError(f"no user meets a new item from event {start} on: nothing to ask")
     return Result.of(
-        np.concatenate([asked for asked, _, _ in parts]),
-        np.concatenate([targets for _, targets, _ in parts]),
-        joined([ranks for _, _, ranks in parts]),
-        exposure,
+        np.concatenate([asked for asked, _, _, _ in parts]),
+        np.concatenate([targets for _, targets, _, _ in parts]),
+        joined([ranks for _, _, ranks, _ in parts]),
+        np.concatenate([lists for _, _, _, lists in parts]),
+        len(data.item_ids),
     )
 
 
 def _ranked(
-    stream: Stream[Snapshot], waiting: _Open[Snapshot], exposure: Int64
-) -> tuple[Int64, Int64, Ranks]:
-    """Users, targets and ranks of what was waiting; adds to ``exposure``."""
+    stream: Stream[Snapshot], waiting: _Open[Snapshot]
+) -> tuple[Int64, Int64, Ranks, Int32]:
+    """Users, targets, ranks and lists of what was waiting."""
     scores = stream.scores(waiting.snapshots)
     targets = np.array(waiting.targets, dtype=np.int64)
-    exposure += recommended(scores, waiting.seen).sum(axis=0)
     ranks = ranks_of(scores, targets, waiting.seen)
-    return np.array(waiting.users, dtype=np.int64), targets, ranks
+    lists = listed(recommended(scores, waiting.seen))
+    return np.array(waiting.users, dtype=np.int64), targets, ranks, lists
 
 
 def start_of_test(data: Interactions, share: float) -> int:

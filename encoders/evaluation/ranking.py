@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from encoders.evaluation.interactions import NO_ITEM
 from encoders.evaluation.metrics import (
     Float64,
     Ranks,
@@ -19,11 +20,12 @@ from encoders.evaluation.metrics import (
     by_question,
     coverage,
     joined,
+    listed,
     ranks_of,
     recommended,
 )
 from encoders.evaluation.splits import Questions
-from encoders.interface import Int64
+from encoders.interface import Int32, Int64
 
 BLOCK_USERS = 256
 """Scores of 256 users over 4,000 items are 4 MB: they stay in a CPU's cache while ranked."""
@@ -50,8 +52,15 @@ class Result:
     ranks: Ranks
     values: dict[str, Float64]
     """[Q] per metric."""
-    exposure: Int64
-    """[N] in how many lists of ten each item stood."""
+    lists: Int32
+    """[Q, 10] what was recommended, in no order; ``NO_ITEM`` where fewer were."""
+    items: int
+    """N"""
+
+    @property
+    def exposure(self) -> Int64:
+        """[N] in how many lists of ten each item stood."""
+        return np.bincount(self.lists[self.lists != NO_ITEM], minlength=self.items)
 
     @property
     def coverage(self) -> float:
@@ -59,9 +68,9 @@ class Result:
         return coverage(self.exposure > 0)
 
     @classmethod
-    def of(cls, users: Int64, targets: Int64, ranks: Ranks, exposure: Int64) -> Result:
+    def of(cls, users: Int64, targets: Int64, ranks: Ranks, lists: Int32, items: int) -> Result:
         """Return the result with its metrics worked out."""
-        return cls(users, targets, ranks, by_question(ranks), exposure)
+        return cls(users, targets, ranks, by_question(ranks), lists, items)
 
 
 def ask(
@@ -75,16 +84,21 @@ def ask(
     ``seen`` is :func:`seen_items` of the same questions, for callers that ask many scorers.
     """
     seen = seen_items(questions) if seen is None else seen
-    parts = []
-    exposure = np.zeros(len(questions.data.item_ids), dtype=np.int64)
+    parts, lists = [], []
     for block in questions.blocks(BLOCK_USERS):
         scores = scorer.scores(questions, block)
         excluded = seen[block.start : block.stop]
         parts.append(ranks_of(scores, questions.targets[block.start : block.stop], excluded))
-        exposure += recommended(scores, excluded).sum(axis=0)
+        lists.append(listed(recommended(scores, excluded)))
         if progress:
             progress(block.stop, len(questions))
-    return Result.of(questions.users, questions.targets, joined(parts), exposure)
+    return Result.of(
+        questions.users,
+        questions.targets,
+        joined(parts),
+        np.concatenate(lists),
+        len(questions.data.item_ids),
+    )
 
 
 def seen_items(questions: Questions) -> list[Int64]:

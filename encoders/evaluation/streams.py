@@ -187,4 +187,5 @@ def _batch(windows: Sequence[Window]) -> WindowBatch:
         times_ms=np.array([t for w in windows for t in w.times_ms], dtype=np.int64),
         types=np.frombuffer(b"".join(window.types for window in windows), dtype=np.uint8),
         dwell_ms=np.array(dwell, dtype=np.int32),
+        counts=np.array([window.counts for window in windows], dtype=np.int64),
     )

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from encoders.config import InterestConfig
 from encoders.event_weights import rank_table
-from encoders.interest_model import InterestModel
+from encoders.interest_model import InterestModel, unit_or_zero
 from encoders.interface import Int64
 from encoders.tokens import SENTENCE, TEXT, WORD
 from encoders.training.windows import Windows
@@ -30,8 +30,8 @@ LEVEL_OF = {"word": WORD, "sentence": SENTENCE, "paragraph": TEXT, "document": T
 class Texts(Protocol):
     """Where the vectors of texts come from: a table, or a text model in training."""
 
-    def take(self, rows: torch.Tensor) -> torch.Tensor:
-        """[n] rows -> [n, 3, T] centred and whitened."""
+    def take(self, rows: torch.Tensor, level: int) -> torch.Tensor:
+        """[n] rows -> [n, T] centred and whitened vectors of one level."""
 
     def tower_x(self, rows: torch.Tensor) -> torch.Tensor:
         """[n] rows -> [n, width] what the tower takes."""
@@ -41,13 +41,12 @@ class FrozenTexts:
     """Vectors that do not change: a look-up."""
 
     def __init__(self, levels: torch.Tensor, width: int) -> None:
-        self.levels = levels
-        own = width == levels.shape[-1]
-        self._tower_x = levels[:, TEXT].contiguous() if own else levels.flatten(1)
+        self._levels = [level.contiguous() for level in levels.unbind(1)]
+        self._tower_x = self._levels[TEXT] if width == levels.shape[-1] else levels.flatten(1)
 
-    def take(self, rows: torch.Tensor) -> torch.Tensor:
+    def take(self, rows: torch.Tensor, level: int) -> torch.Tensor:
         """See ``Texts``."""
-        return self.levels[rows]
+        return functional.embedding(rows, self._levels[level])
 
     def tower_x(self, rows: torch.Tensor) -> torch.Tensor:
         """See ``Texts``."""
@@ -112,6 +111,19 @@ class CausalPass:
         vectors: torch.Tensor = self.model(x, features, queries)
         return vectors
 
+    def hidden(self, windows: Windows, towers: Towers) -> torch.Tensor:
+        """Return [P, 1, D] what the reader makes of the asked events when it is not told their
+        items, but what came before and after them."""
+        reader = self.model.reader
+        assert reader is not None
+        at = _OnDevice.of(windows, towers, self.device)
+        tokens = functional.embedding(at.places, towers.vectors)
+        tokens = torch.where(at.asked[:, :, None], reader.mask, tokens)
+        last = torch.from_numpy(windows.last).to(self.device)
+        starts = torch.zeros_like(at.session_starts)
+        read = reader(tokens, at.times_ms, at.types, starts, last, both_ways=True)
+        return unit_or_zero(read[at.asked])[:, None]
+
     def _x(
         self,
         granularity: str,
@@ -136,8 +148,8 @@ class CausalPass:
 
     def _level(self, level: int, at: _OnDevice) -> torch.Tensor:
         """[B, L, T]"""
-        shape = at.rows.shape
-        return self.texts.take(at.rows.reshape(-1))[:, level].view(*shape, -1)
+        users, events = at.rows.shape
+        return self.texts.take(at.rows.reshape(-1), level).view(users, events, -1)
 
     def _shares(self, at: _OnDevice) -> torch.Tensor:
         """[B, L, L] what each event (last) counts in the window that ends at each event.

@@ -26,11 +26,15 @@ class EpochReport(msgspec.Struct, frozen=True):
     """What one epoch gave."""
 
     epoch: int
+    """From 0, those of masked events counted."""
+    steps: int
     loss: float
     """Mean over the asked events of the epoch."""
     learning_rate: float
     """At its end."""
     seconds: float
+    masked: bool = False
+    """Whether it was one of masked events."""
     metrics: dict[str, float] | None = None
     """Of the validation questions, where they were asked."""
 
@@ -41,7 +45,6 @@ class Progress(msgspec.Struct, frozen=True):
     fingerprint: str
     """Of settings and data: a checkpoint of others is not gone on with."""
     epochs_done: int = 0
-    steps_done: int = 0
     best_epoch: int = -1
     best_ndcg: float = -1.0
     history: tuple[EpochReport, ...] = ()

@@ -66,14 +66,20 @@ class TrainingEvents:
         return replace(self, **moved, counts=_counts(self.users, moved["types"]))
 
     def batches(
-        self, settings: TrainingSettings, generator: np.random.Generator
+        self,
+        settings: TrainingSettings,
+        generator: np.random.Generator,
+        *,
+        unasked: bool = False,
     ) -> list[Stretches]:
         """Return every stretch once, in batches of about the same length, in random order.
+
+        ``unasked``: whole windows, whether or not anything is asked for in them.
 
         Where a user's first stretch ends is drawn anew every time, so that no event always stands
         at the start of a window.
         """
-        starts, stops = self._cut(settings, generator)
+        starts, stops = self._cut(settings, generator, unasked=unasked)
         order = np.argsort((stops - starts) + generator.random(len(starts)) * _LENGTH_JITTER)
         size = settings.batch_windows
         groups = [order[at : at + size] for at in range(0, len(order), size)]
@@ -83,7 +89,7 @@ class TrainingEvents:
         ]
 
     def _cut(
-        self, settings: TrainingSettings, generator: np.random.Generator
+        self, settings: TrainingSettings, generator: np.random.Generator, *, unasked: bool
     ) -> tuple[Int64, Int64]:
         first = np.flatnonzero(np.diff(self.users, prepend=-1))
         place = np.arange(len(self)) - np.repeat(first, np.diff([*first, len(self)]))
@@ -95,6 +101,8 @@ class TrainingEvents:
         asks = np.append(self.users[1:] == self.users[:-1], False)
         starts = np.flatnonzero(begins)
         stops = np.append(starts[1:], len(self))
+        if unasked:
+            return starts, stops
         stops -= ~asks[stops - 1]  # a user's last event asks for nothing
         targets = np.concatenate(([0], np.cumsum(np.append(self.is_target[1:], False) & asks)))
         useful = targets[stops] > targets[starts]

@@ -202,7 +202,7 @@ def _report(
         "validation": None if best is None else best.metrics,
         "best_epoch": progress.best_epoch + 1,
         "epochs": progress.epochs_done,
-        "steps": progress.steps_done,
+        "steps": sum(report.steps for report in progress.history),
         "history": [msgspec.to_builtins(report) for report in progress.history],
         "data": {
             "fingerprint": data_id,

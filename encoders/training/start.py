@@ -26,8 +26,8 @@ Tensors = dict[str, torch.Tensor]
 
 _CONTEXT_HIDDEN = 64
 """Three times the features: the tanh branch of so few numbers gains nothing from more."""
-_START_SCALE = 2.7
-"""Logarithm of 15: cosines of -1 to 1 then spread over the logits that a softmax over thousands of
+_START_SCALE = 3.0
+"""Logarithm of 20: cosines of -1 to 1 then spread over the logits that a softmax over thousands of
 items needs; it is learned from there."""
 _BINARY_SCALE = 1.6
 """Logarithm of 5: a probability needs no more."""

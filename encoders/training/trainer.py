@@ -24,7 +24,7 @@ from encoders.training.losses import candidates, loss_sum
 from encoders.training.optimiser import Optimiser
 from encoders.training.settings import TrainingSettings
 from encoders.training.validation import ask_model
-from encoders.training.windows import Batch, batch_of
+from encoders.training.windows import Batch, batch_of, masked_batch_of
 from state.window import WindowPolicy
 
 METRICS = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr@10", "auc")
@@ -95,7 +95,8 @@ class Trainer:
         Raises:
             TrainingDiverged: the loss is not a number any more.
         """
-        while self.progress.epochs_done < self._settings.epochs and not self._is_stale():
+        total = self._settings.pretrain_epochs + self._settings.epochs
+        while self.progress.epochs_done < total and not self._is_stale():
             self._epoch(self.progress.epochs_done)
             self._save()
         if self._best:
@@ -110,46 +111,61 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> None:
         started = time.perf_counter()
+        settings = self._settings
+        masked = epoch < settings.pretrain_epochs
         # Everything random in an epoch follows from these two numbers: see ``checkpoints``.
-        generator = np.random.default_rng((self._settings.seed, epoch))
+        generator = np.random.default_rng((settings.seed, epoch))
         torch.manual_seed(int(generator.integers(2**62)))
         events = self._task.events.shuffled(generator)
-        steps = list(
-            grouped(events.batches(self._settings, generator), self._settings.accumulation)
-        )
+        batches = events.batches(settings, generator, unasked=masked)
+        steps = list(grouped(batches, settings.accumulation))
         self._pass.model.train()
         total, asked, rate = 0.0, 0, 0.0
-        done = self.progress.steps_done
-        show = self._journal.bar(f"epoch {epoch + 1}/{self._settings.epochs}")
+        before = sum(report.steps for report in self.progress.history if report.masked == masked)
+        first, planned = (0, settings.pretrain_epochs) if masked else (
+            settings.pretrain_epochs, settings.epochs
+        )  # fmt: skip
+        what = "masked events, epoch" if masked else "epoch"
+        show = self._journal.bar(f"{what} {epoch - first + 1}/{planned}")
         for number, stretches in enumerate(steps):
-            loss, count = self._gradients(events, stretches, generator, epoch)
-            share_done = (epoch + number / len(steps)) / self._settings.epochs
-            rate = self._optimiser.step(done, share_done)
-            done += 1
+            parts = [self._batch(events, part, generator, masked=masked) for part in stretches]
+            loss, count = self._gradients(parts, generator, epoch, masked=masked)
+            share_done = (epoch - first + number / len(steps)) / planned
+            rate = self._optimiser.step(before + number, share_done)
             total, asked = total + loss, asked + count
-            self._journal.step(done, loss / count, rate)
+            self._journal.step(self._steps_done() + number, loss / max(count, 1), rate)
             show(number + 1, len(steps))
         seconds = time.perf_counter() - started
-        report = EpochReport(epoch, total / max(asked, 1), rate, seconds)
-        self._take_note(self._evaluated(report), done)
+        report = EpochReport(epoch, len(steps), total / max(asked, 1), rate, seconds, masked)
+        self._take_note(report if masked else self._evaluated(report))
 
-    def _gradients(
+    def _steps_done(self) -> int:
+        return sum(report.steps for report in self.progress.history)
+
+    def _batch(
         self,
         events: TrainingEvents,
-        step: list[Stretches],
+        stretches: Stretches,
         generator: np.random.Generator,
-        epoch: int,
+        *,
+        masked: bool,
+    ) -> Batch:
+        if masked:
+            return masked_batch_of(events, stretches, self._settings.masked_share, generator)
+        rules = self._pass.rules
+        return batch_of(events, stretches, rules.session_gap_ms, context=rules.context)
+
+    def _gradients(
+        self, batches: list[Batch], generator: np.random.Generator, epoch: int, *, masked: bool
     ) -> tuple[float, int]:
         """Add up the gradients of one step; return the sum of its loss and its asked events."""
-        rules = self._pass.rules
-        batches = [
-            batch_of(events, part, rules.session_gap_ms, context=rules.context) for part in step
-        ]
         count = sum(len(batch.items) for batch in batches)
         total = 0.0
         for batch in batches:
+            if not len(batch.items):
+                continue
             with autocast(self._pass.device, self._settings):
-                loss = self._loss(batch, generator)
+                loss = self._loss(batch, generator, masked=masked)
             (loss / count).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         if not np.isfinite(total):
@@ -159,18 +175,20 @@ class Trainer:
             )
         return total, count
 
-    def _loss(self, batch: Batch, generator: np.random.Generator) -> torch.Tensor:
-        device = self._pass.device
-        drawn = candidates(self._settings, batch.items, self._task.popularity, generator, device)
-        compared = self._settings.loss == "cross_entropy"
+    def _loss(self, batch: Batch, generator: np.random.Generator, *, masked: bool) -> torch.Tensor:
+        settings, device = self._settings, self._pass.device
+        if masked:
+            settings = msgspec.structs.replace(settings, loss="cross_entropy")
+        drawn = candidates(settings, batch.items, self._task.popularity, generator, device)
+        compared = settings.loss == "cross_entropy"
         wanted = [batch.windows.rows.ravel(), batch.items, *([drawn.items] if compared else [])]
         towers = self._pass.towers(np.unique(np.concatenate(wanted)))
-        users = self._pass.users(batch.windows, towers)
+        ask = self._pass.hidden if masked else self._pass.users
         among = drawn.items if compared else batch.items[:0]
         return loss_sum(
-            self._settings,
+            settings,
             self._pass.model,
-            users,
+            ask(batch.windows, towers),
             towers.vectors,
             towers.places(batch.items, device),
             torch.from_numpy(batch.labels).to(device),
@@ -179,8 +197,8 @@ class Trainer:
         )
 
     def _evaluated(self, report: EpochReport) -> EpochReport:
-        last = report.epoch + 1 == self._settings.epochs
-        if (report.epoch + 1) % self._settings.evaluate_every and not last:
+        done = report.epoch + 1 - self._settings.pretrain_epochs
+        if done % self._settings.evaluate_every and done != self._settings.epochs:
             return report
         with self._averaged_weights():
             result = self.ask(self._task.questions, self._seen)
@@ -194,7 +212,7 @@ class Trainer:
         show = self._journal.bar("evaluation")
         return ask_model(self._pass, questions, self._task.known, policy, seen, show)
 
-    def _take_note(self, report: EpochReport, steps_done: int) -> None:
+    def _take_note(self, report: EpochReport) -> None:
         progress = self.progress
         best_epoch, best_ndcg = progress.best_epoch, progress.best_ndcg
         if report.metrics is not None and report.metrics[_MAIN] > best_ndcg:
@@ -204,7 +222,6 @@ class Trainer:
         self.progress = Progress(
             progress.fingerprint,
             report.epoch + 1,
-            steps_done,
             best_epoch,
             best_ndcg,
             (*progress.history, report),

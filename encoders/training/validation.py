@@ -92,6 +92,7 @@ class ModelScorer:
             times_ms=times_ms,
             types=data.types[index].astype(np.int64),
             session_starts=session_starts(times_ms, self._pass.rules.session_gap_ms),
+            last=lengths - 1,
             asked=asked,
             features=features,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.context_features import FEATURES
+from encoders.evaluation.interactions import NO_ITEM
 from encoders.interface import Float32, Int64
 from encoders.training.events import Bools, Stretches, TrainingEvents
 from state.event import WINDOW_TYPES
@@ -29,6 +30,8 @@ class Windows:
     """[B, L]"""
     session_starts: Int64
     """[B, L] first event of the session that each event belongs to."""
+    last: Int64
+    """[B] place of the newest event."""
     asked: Bools
     """[B, L] which events are asked for what comes next."""
     features: Float32 | None
@@ -50,10 +53,8 @@ def batch_of(
     events: TrainingEvents, stretches: Stretches, session_gap_ms: int, *, context: bool
 ) -> Batch:
     """Return the rectangle of some stretches."""
+    index, inside = _rectangle(stretches)
     lengths = stretches.stops - stretches.starts
-    places = np.arange(int(lengths.max()))
-    inside = places < lengths[:, None]
-    index = np.where(inside, stretches.starts[:, None] + places, stretches.stops[:, None] - 1)
     following = np.where(inside, index + 1, index)
     asked = inside & events.is_target[following]
     starts = session_starts(events.times_ms[index], session_gap_ms)
@@ -65,10 +66,44 @@ def batch_of(
         times_ms=events.times_ms[index],
         types=events.types[index].astype(np.int64),
         session_starts=starts,
+        last=lengths - 1,
         asked=asked,
         features=features,
     )
     return Batch(windows, events.items[following[asked]], events.labels[following[asked]])
+
+
+def masked_batch_of(
+    events: TrainingEvents, stretches: Stretches, share: float, generator: np.random.Generator
+) -> Batch:
+    """Return whole windows that ask for some of their own items: a ``share`` of them, at random,
+    and one at least in a window that has any (BERT4Rec, arXiv:1904.06690, section 3.6)."""
+    index, inside = _rectangle(stretches)
+    drawn = generator.random(index.shape)
+    drawn[~inside | (events.items[index] == NO_ITEM)] = np.inf
+    asked = (drawn < share) | (drawn == drawn.min(axis=1, keepdims=True))
+    asked &= np.isfinite(drawn)
+    times_ms = events.times_ms[index]
+    windows = Windows(
+        rows=events.rows[index],
+        times_ms=times_ms,
+        types=events.types[index].astype(np.int64),
+        session_starts=np.zeros_like(index),
+        last=stretches.stops - stretches.starts - 1,
+        asked=asked,
+        features=None,
+    )
+    items = events.items[index[asked]]
+    return Batch(windows, items, np.ones(len(items), dtype=np.float32))
+
+
+def _rectangle(stretches: Stretches) -> tuple[Int64, Bools]:
+    """[B, L] events of each stretch, and which of them are its own, not filling."""
+    lengths = stretches.stops - stretches.starts
+    places = np.arange(int(lengths.max()))
+    inside = places < lengths[:, None]
+    last = stretches.stops[:, None] - 1
+    return np.where(inside, stretches.starts[:, None] + places, last), inside
 
 
 def session_starts(times_ms: Int64, gap_ms: int) -> Int64:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stream_app.cli import (
+    evaluate,
     export,
     inspect_user,
     kafka,
@@ -69,6 +70,7 @@ def worker(
 app.command("settings", epilog=show_settings.EXAMPLES)(show_settings.settings)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
+app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")

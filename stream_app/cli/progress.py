@@ -29,3 +29,30 @@ def progress_bar(
     task = bar.add_task(what, total=total)
     with bar:
         yield lambda done, in_all: bar.update(task, completed=done, total=in_all)
+
+
+@contextmanager
+def progress_bars(*, shown: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Show one bar after the other on standard error, for work in many parts.
+
+    Yields what begins a part: a function of its name that gives the one that moves its bar.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    bars = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        console=console,
+        disable=not shown or not console.is_terminal,
+    )
+
+    def begin(what: str) -> Callable[[int, int], None]:
+        task = bars.add_task(what, total=None)
+        return lambda done, in_all: bars.update(task, completed=done, total=in_all)
+
+    with bars:
+        yield begin

@@ -62,5 +62,6 @@ class TrainingView:
         if self._shown:
             metrics = report.metrics or {}
             told = "".join(f"  {name} {metrics[name]:.4f}" for name in _SHOWN if name in metrics)
-            line = f"epoch {report.epoch + 1:3d}  loss {report.loss:.4f}{told}"
+            what = "masked epoch" if report.masked else "epoch"
+            line = f"{what} {report.epoch + 1:3d}  loss {report.loss:.4f}{told}"
             print(f"{line}  {report.seconds:.0f} s", flush=True)

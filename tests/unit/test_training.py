@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
-from encoders import EncoderConfig, TrainingDataInvalid
+from encoders import EncoderConfig, EncoderConfigInvalid, TrainingDataInvalid, TrainingDiverged
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import InterestScorer, put_texts, window_batch
 from encoders.evaluation.ranking import ask
@@ -109,6 +110,7 @@ EVERYTHING = [
     {"loss": "cross_entropy", "negatives": "in_batch", "context": False},
     {"loss": "binary", "context": False},
     {"loss": "squared_error", "accumulation": 2},
+    {"pretrain_epochs": 2, "residual": True},
 ]
 
 
@@ -137,7 +139,7 @@ def test_what_is_evaluated_is_what_is_served(
     assert np.abs(interests.vectors).any(axis=1).all()
     best = report["best_epoch"]
     assert isinstance(best, int)
-    assert np.allclose(asked[best - 1], interests.vectors, atol=1e-5)
+    assert np.allclose(asked[best - 1 - settings.pretrain_epochs], interests.vectors, atol=1e-5)
     if settings.interests:
         assert interests.several is not None
         assert interests.several.shape == (len(windows), settings.interests, settings.dimensions)
@@ -236,3 +238,64 @@ def numbers(report: dict[str, object]) -> list[tuple[float, object]]:
     history = report["history"]
     assert isinstance(history, list)
     return [(entry["loss"], entry["metrics"]) for entry in history]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(text_encoder: TextEncoder, tmp_path: Path) -> None:
+    data = clustered(users=10)
+    settings = msgspec.structs.replace(SMALL, loss="squared_error", target="value")
+    enormous = np.where(np.arange(len(data)) % 2, 1e30, -1e30).astype(np.float32)
+    with pytest.raises(TrainingDiverged, match=r"the loss is (inf|nan) in epoch 1: lower"):
+        train(
+            TrainingData(data, enormous), settings, EncoderConfig(), tmp_path, Quiet(),
+            text_encoder=text_encoder,
+        )  # fmt: skip
+
+
+def test_mixed_precision_is_refused_without_a_gpu(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SMALL, precision="bf16")
+    with pytest.raises(EncoderConfigInvalid, match="bf16 needs a GPU"):
+        trained(world, settings, tmp_path, text_encoder)
+
+
+def test_a_new_item_has_a_vector_by_its_text_and_a_known_one_its_own(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SMALL, epochs=2, residual=True)
+    trained(world, settings, tmp_path, text_encoder)
+    tensors = load_file(tmp_path / "interest.safetensors")
+    assert float(tensors["residual.vectors"].abs().max()) > 0.01
+    encoder = served(tmp_path, world, text_encoder)
+    known, new = encoder.item_vectors(np.arange(2, dtype=np.int32))
+    encoder.put_texts([(0, world.texts[0] + "!")])
+    renamed = encoder.item_vectors(np.array([0], dtype=np.int32))[0]
+    assert np.isfinite(renamed).all()
+    assert np.linalg.norm(renamed) == pytest.approx(1, abs=1e-5)
+    assert not np.allclose(renamed, known, atol=1e-2)
+    assert new.any()
+
+
+def test_masked_events_are_learned_from(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SMALL, pretrain_epochs=5, epochs=1)
+    journal = Quiet()
+    trained(world, settings, tmp_path, text_encoder, journal)
+    masked = [report for report in journal.epochs if report.masked]
+    assert [report.epoch for report in masked] == [0, 1, 2, 3, 4]
+    assert masked[-1].loss < 0.7 * masked[0].loss
+    assert all(report.metrics is None for report in masked)
+    plain = Quiet()
+    trained(world, msgspec.structs.replace(SMALL, epochs=1), tmp_path / "p", text_encoder, plain)
+    assert journal.epochs[-1].loss < 0.9 * plain.epochs[0].loss
+
+
+def test_a_run_cut_off_among_masked_events_goes_on(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SHORT, pretrain_epochs=2, epochs=2)
+    through = trained(world, settings, tmp_path / "through", text_encoder)
+    with pytest.raises(KeyboardInterrupt):
+        trained(world, settings, tmp_path / "cut", text_encoder, Quiet(stop_after=1))
+    assert numbers(trained(world, settings, tmp_path / "cut", text_encoder)) == numbers(through)
