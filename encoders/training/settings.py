@@ -94,7 +94,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     masked_share: float = 0.2
     text: TextTraining = "frozen"
     """Whether the text model is trained, too: not at all, by low-rank additions, or wholly."""
-    text_learning_rate: float = 2e-5
+    text_learning_rate: float = 5e-5
+    """Of the text model; low-rank additions bear ten times as much."""
+    text_items: int = 256
+    """Texts per step that the text model learns from; the others are those of the last epoch."""
     lora_rank: int = 8
 
     hold_out: HoldOut = "two"
@@ -115,7 +118,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         _check_choices(self)
         for name in ("dimensions", "tower_hidden", "negative_count", "epochs", "batch_windows",
-                     "accumulation", "evaluate_every", "lora_rank", "heads",
+                     "accumulation", "evaluate_every", "lora_rank", "text_items", "heads",
                      "window_age_ms"):  # fmt: skip
             _check(self, name, least=1)
         for name in ("layers", "interests", "warm_up_steps", "clip_norm", "weight_decay",
@@ -152,6 +155,10 @@ def _check_together(settings: TrainingSettings) -> None:
         raise _wrong("dimensions", settings.dimensions, f"a multiple of heads ({settings.heads})")
     if settings.learn_salience and "word" not in settings.granularities:
         raise _wrong("learn_salience", True, "off, or have word among the granularities")
+    if settings.learn_salience and settings.text != "frozen":
+        raise _wrong(
+            "learn_salience", True, f"off where the text model is trained ({settings.text})"
+        )
     if settings.pretrain_epochs and not settings.layers:
         raise _wrong("pretrain_epochs", settings.pretrain_epochs, "0 where there are no layers")
 

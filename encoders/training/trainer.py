@@ -69,7 +69,7 @@ class Trainer:
         self._settings = task.settings
         self._pass = model
         self._journal = journal
-        self._optimiser = Optimiser(model.model, task.settings)
+        self._optimiser = Optimiser(model.named_parameters(), task.settings)
         self._seen = seen_items(task.questions)
         self._best: dict[str, torch.Tensor] = {}
         self.progress = Progress(task.fingerprint)
@@ -116,6 +116,7 @@ class Trainer:
         # Everything random in an epoch follows from these two numbers: see ``checkpoints``.
         generator = np.random.default_rng((settings.seed, epoch))
         torch.manual_seed(int(generator.integers(2**62)))
+        self._pass.texts.refresh()
         events = self._task.events.shuffled(generator)
         batches = events.batches(settings, generator, unasked=masked)
         steps = list(grouped(batches, settings.accumulation))
@@ -182,7 +183,9 @@ class Trainer:
         drawn = candidates(settings, batch.items, self._task.popularity, generator, device)
         compared = settings.loss == "cross_entropy"
         wanted = [batch.windows.rows.ravel(), batch.items, *([drawn.items] if compared else [])]
-        towers = self._pass.towers(np.unique(np.concatenate(wanted)))
+        rows = np.unique(np.concatenate(wanted))
+        self._pass.texts.begin_step(rows, generator)
+        towers = self._pass.towers(rows)
         ask = self._pass.hidden if masked else self._pass.users
         among = drawn.items if compared else batch.items[:0]
         return loss_sum(
@@ -209,6 +212,7 @@ class Trainer:
         """Return how well the model as it is ranks the targets of ``questions``."""
         settings = self._settings
         policy = WindowPolicy(settings.window_events, settings.window_age_ms)
+        self._pass.texts.refresh()
         show = self._journal.bar("evaluation")
         return ask_model(self._pass, questions, self._task.known, policy, seen, show)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +17,12 @@ EXAMPLES = (
     "Examples: interest-stream export --model model --out bundle · … --crop-layers 3 --distil-from "
     "minilm --items items.jsonl --int8 --out small · … --compare --items items.jsonl --out variants"
 )
+
+
+class Dataset(StrEnum):
+    """Data that a package brings."""
+
+    ML_1M = "ml-1m"
 
 
 class VectorFormat(StrEnum):
@@ -53,6 +61,16 @@ def export(
             "--compare", help="Make one bundle of each kind in the folder, and a table of them."
         ),
     ] = False,
+    dataset: Annotated[
+        Dataset | None, typer.Option(help="MovieLens-1M, instead of --items and --events.")
+    ] = None,
+    events: Annotated[
+        Path | None, typer.Option(help="With --compare: JSON Lines of events, to rank for.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="With --compare: write the table into this page, too.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="With --compare: of timing.")] = 15,
     as_json: Json = False,
 ) -> None:
     """Make a bundle, one folder that `worker --model` serves, as it is or smaller."""
@@ -61,7 +79,9 @@ def export(
     plan = model_export.Wanted(
         model=model, out=out, text_model=text_model, items=items, layers=crop_layers, int8=int8,
         vectors=vectors.value, distil_from=distil_from, epochs=distil_epochs,
-        learning_rate=learning_rate, seed=seed,
+        learning_rate=learning_rate, seed=seed, dataset=dataset.value if dataset else None,
+        events=events, page=page, rounds=rounds,
+        command=shlex.join(["interest-stream", *sys.argv[1:]]),
     )  # fmt: skip
     settings = context.obj.settings()
 
@@ -72,7 +92,7 @@ def export(
         comparison = model_export.compare(settings, plan, bar)
         if not as_json:
             print(comparison.table)
-            print(f"written to {out / model_export.TABLE_FILE}")
+            print(f"wrote {out / model_export.TABLE_FILE} and {model_export.JSON_FILE} beside it")
         write_json(comparison.summary)
         return
     made = model_export.export(settings, plan, bar)

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from encoders import EncoderConfig, EncoderConfigInvalid, TrainingDataInvalid, TrainingDiverged
+from encoders import (
+    EncoderConfig,
+    EncoderConfigInvalid,
+    InterestModelInvalid,
+    TrainingDataInvalid,
+    TrainingDiverged,
+)
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import InterestScorer, put_texts, window_batch
 from encoders.evaluation.ranking import ask
@@ -26,7 +32,7 @@ from encoders.training.settings import TrainingSettings
 from encoders.training.validation import ModelScorer
 from encoders.transformer import TransformerEncoder
 from state.window import WindowPolicy
-from tests.conformance.models import tiny_bert
+from tests.conformance.models import tiny_bert, tiny_gpt2
 from tests.harness.clusters import clustered
 
 SMALL = TrainingSettings(
@@ -111,6 +117,7 @@ EVERYTHING = [
     {"loss": "binary", "context": False},
     {"loss": "squared_error", "accumulation": 2},
     {"pretrain_epochs": 2, "residual": True},
+    {"learn_salience": True, "granularities": ("word", "document")},
 ]
 
 
@@ -299,3 +306,61 @@ def test_a_run_cut_off_among_masked_events_goes_on(
     with pytest.raises(KeyboardInterrupt):
         trained(world, settings, tmp_path / "cut", text_encoder, Quiet(stop_after=1))
     assert numbers(trained(world, settings, tmp_path / "cut", text_encoder)) == numbers(through)
+
+
+@pytest.mark.parametrize("shape", ["bert", "gpt2"])
+@pytest.mark.parametrize("how", ["lora", "full"])
+def test_a_text_model_in_training_is_what_is_served(tmp_path: Path, how: str, shape: str) -> None:
+    source = (tiny_bert if shape == "bert" else tiny_gpt2)(tmp_path / "source")
+    config = EncoderConfig(text_model=str(source), device="cpu")
+    data = clustered(users=20, searches=True)
+    settings = msgspec.structs.replace(
+        SMALL, epochs=2, text=how, text_items=16, text_learning_rate=1e-2, lora_rank=2
+    )
+    out = tmp_path / "out"
+    before = TextEncoder(config)
+    asked: list[np.ndarray] = []
+
+    class Spy(ModelScorer):
+        def vectors(self, questions: Questions, block: range) -> np.ndarray:
+            asked.append(super().vectors(questions, block))
+            return asked[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ModelScorer", Spy)
+        report = train(TrainingData(data), settings, config, out, Quiet(), text_encoder=before)
+    best = report["best_epoch"]
+    tuned = EncoderConfig(
+        text_model=str(out / "text-model"), interest_model=str(out), slab_rows=200, device="cpu"
+    )
+    encoder = TransformerEncoder(tuned)
+    put_texts(encoder, data)
+    questions = leave_last_out(data, "valid")
+    windows = [questions.past(question) for question in range(len(questions))]
+    counts = [np.bincount(data.types[window], minlength=5) for window in windows]
+    batch = replace(window_batch(data, windows), counts=np.stack(counts))
+    assert np.allclose(asked[best - 1], encoder.encode(batch).vectors, atol=1e-4)
+    after = TextEncoder(replace(tuned, interest_model=""))
+    before.use_salience(None)
+    told = ["heat heat story 1"]
+    assert not np.allclose(before.encode(told).vectors, after.encode(told).vectors, atol=1e-3)
+    with pytest.raises(InterestModelInvalid, match="was made for text model"):
+        TransformerEncoder(replace(tuned, text_model=str(source)))
+
+
+def test_salience_is_learned(
+    world: Interactions, text_encoder: TextEncoder, tmp_path: Path
+) -> None:
+    plain = msgspec.structs.replace(SMALL, granularities=("word",), epochs=2)
+    learning = msgspec.structs.replace(plain, learn_salience=True)
+    trained(world, plain, tmp_path / "plain", text_encoder)
+    trained(world, learning, tmp_path / "learned", text_encoder)
+    at_start, learned = (
+        load_file(tmp_path / name / "interest.safetensors")["salience"]
+        for name in ("plain", "learned")
+    )
+    used = sorted({i for text in world.texts for i in text_encoder.token_ids(text)[1:-1]})
+    unused = np.setdiff1d(np.arange(len(learned)), used)
+    assert np.array_equal(at_start[unused], learned[unused])
+    assert not np.allclose(at_start[used], learned[used], rtol=1e-2)
+    assert bool((learned > 0).all())

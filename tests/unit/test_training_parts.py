@@ -153,7 +153,9 @@ def test_popular_items_of_a_batch_are_corrected_for() -> None:
 def test_only_matrices_decay() -> None:
     layer = nn.Linear(3, 2)
     before = {name: p.detach().clone() for name, p in layer.named_parameters()}
-    optimiser = Optimiser(layer, TrainingSettings(weight_decay=0.5, warm_up_steps=0))
+    optimiser = Optimiser(
+        dict(layer.named_parameters()), TrainingSettings(weight_decay=0.5, warm_up_steps=0)
+    )
     (layer(torch.zeros(1, 3)) * 0.0).sum().backward()
     optimiser.step(0, 0.0)
     assert torch.equal(layer.bias, before["bias"])
@@ -161,7 +163,8 @@ def test_only_matrices_decay() -> None:
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    optimiser = Optimiser(nn.Linear(1, 1), TrainingSettings(learning_rate=0.1, warm_up_steps=10))
+    settings = TrainingSettings(learning_rate=0.1, warm_up_steps=10)
+    optimiser = Optimiser(dict(nn.Linear(1, 1).named_parameters()), settings)
     assert optimiser.rate(0, 0.0) == pytest.approx(0.01)
     assert optimiser.rate(9, 0.0) == pytest.approx(0.1)
     assert optimiser.rate(500, 0.5) == pytest.approx(0.05)
