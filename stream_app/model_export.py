@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TABLE_FILE = "comparison.md"
 JSON_FILE = "comparison.json"
+TRAINED_TEXT_FOLDER = "text-model"
+"""Where `interest-stream train` puts a text model that it has trained, too."""
 
 Bar = AbstractContextManager[Callable[[int, int | None], None]]
 """A progress bar; what is yielded is told how much is done, and of how much."""
@@ -109,6 +111,9 @@ def source_of(settings: Settings, wanted: Wanted) -> EncoderConfig:
     )
     if not model_bundle.is_bundle(wanted.model):
         text_model = settings.text_model if wanted.text_model is None else wanted.text_model
+        trained = wanted.model / TRAINED_TEXT_FOLDER
+        if wanted.text_model is None and trained.is_dir():
+            text_model = str(trained)
         return replace(config, interest_model=str(wanted.model), text_model=text_model)
     if wanted.text_model is not None:
         raise FixSettings(
