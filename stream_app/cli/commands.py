@@ -20,6 +20,7 @@ from stream_app.cli import (
     tail,
     topics,
     train,
+    tune,
 )
 from stream_app.cli.context import Context
 
@@ -72,6 +73,7 @@ app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")
 app.add_typer(play.events_app, name="events")
