@@ -61,8 +61,7 @@ def build(config: EncoderConfig) -> InterestEncoder:
         from encoders.stub import StubEncoder
 
         return StubEncoder(config)
-    if config.model:
-        config = model_bundle.opened(config)
+    config = model_bundle.opened(config)
     model_files.locate(config.text_model)  # a folder that will not do is refused before torch loads
     from encoders.transformer import TransformerEncoder
 

@@ -92,11 +92,13 @@ def is_bundle(folder: Path) -> bool:
 
 
 def opened(config: EncoderConfig) -> EncoderConfig:
-    """Return ``config`` with all that its bundle brings, once the bundle is checked.
+    """Return ``config`` with all that its bundle brings, once that is checked; as it is without.
 
     Raises:
         BundleInvalid, ModelNotSafe: one line that says what was found and what to do.
     """
+    if not config.model:
+        return config
     folder = Path(config.model)
     manifest = check(folder)
     return replace(

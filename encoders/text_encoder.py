@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from encoders import int8_weights, model_files
+from encoders import int8_weights, model_bundle, model_files
 from encoders.config import EncoderConfig, TextPooling
 from encoders.errors import EncoderConfigInvalid, ModelNotSafe, ModelNotSupported
 from encoders.interface import Float32, Int64
@@ -53,6 +53,7 @@ class TextEncoder:
     """One forward pass per batch of tokens; the same bits for a text in any batch and order."""
 
     def __init__(self, config: EncoderConfig) -> None:
+        config = model_bundle.opened(config)
         torch.set_num_threads(config.threads)
         folder = model_files.locate(config.text_model)
         self.device = _device(config)

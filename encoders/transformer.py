@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from encoders import interest_folder, model_files
+from encoders import interest_folder, model_bundle, model_files
 from encoders.config import EncoderConfig, InterestConfig
 from encoders.context_features import context_features
 from encoders.event_weights import EventWeigher, WeightedEvents
@@ -44,6 +44,7 @@ class TransformerEncoder:
         interest: InterestConfig | None = None,
         text_encoder: TextEncoder | None = None,
     ) -> None:
+        config = model_bundle.opened(config)
         self._text = text_encoder or TextEncoder(config)
         bundle = InterestBundle.untrained(interest)
         if config.interest_model:

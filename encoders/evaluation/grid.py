@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, get_args
 import msgspec
 
 from encoders.config import EncoderConfig, Fusion, InterestConfig
+from encoders.errors import EncoderConfigInvalid
 from encoders.interface import GRANULARITIES, InterestEncoder
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class StubVariants:
 
     def trained(self, folder: str) -> InterestEncoder:
         """See ``Variants``."""
-        raise NotImplementedError(folder)
+        raise EncoderConfigInvalid(f"the stub encoder takes no interest model: {folder}")
 
     def make(self, config: InterestConfig) -> InterestEncoder:
         """See ``Variants``."""

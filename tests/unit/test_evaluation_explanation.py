@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,19 +46,26 @@ class Quiet:
     def epoch(self, report: object) -> None: ...
 
 
+Make = Callable[[str], TransformerVariants]
+
+
 @pytest.fixture(scope="module")
-def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bert(tmp_path_factory.mktemp("models") / "bert")
-
-
-def variants_of(text_model: Path, work: Path, kind: str) -> TransformerVariants:
-    folder = ""
+def variants_of(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Make a model of a kind, trained once."""
+    text_model = tiny_bert(tmp_path_factory.mktemp("models") / "bert")
     config = EncoderConfig(text_model=str(text_model), device="cpu", slab_rows=512)
-    if kind != "untrained":
-        folder = str(work / "trained")
-        settings = msgspec.structs.replace(QUICK, **TRAINED[kind])
-        train(TrainingData(WORLD), settings, config, Path(folder), Quiet())  # type: ignore[arg-type]
-    return TransformerVariants(replace(config, interest_model=folder), WORLD.texts, work)
+
+    @functools.cache
+    def make(kind: str) -> TransformerVariants:
+        work = tmp_path_factory.mktemp("work")
+        folder = ""
+        if kind != "untrained":
+            folder = str(work / "trained")
+            settings = msgspec.structs.replace(QUICK, **TRAINED[kind])
+            train(TrainingData(WORLD), settings, config, Path(folder), Quiet())  # type: ignore[arg-type]
+        return TransformerVariants(replace(config, interest_model=folder), WORLD.texts, work)
+
+    return make
 
 
 def windows(data: Interactions, count: int) -> list[WindowBatch]:
@@ -83,10 +92,8 @@ def told(
 
 
 @pytest.mark.parametrize("kind", ["untrained", *TRAINED])
-def test_the_parts_add_up_to_the_score_that_the_encoder_gives(
-    text_model: Path, tmp_path: Path, kind: str
-) -> None:
-    variants = variants_of(text_model, tmp_path, kind)
+def test_the_parts_add_up_to_the_score_that_the_encoder_gives(variants_of: Make, kind: str) -> None:
+    variants = variants_of(kind)
     explainer, encoder, cases = told(variants)
     for window, item, found in cases:
         served = float(encoder.encode(window).vectors[0] @ item)
@@ -97,10 +104,8 @@ def test_the_parts_add_up_to_the_score_that_the_encoder_gives(
     assert explainer.is_linear == (kind == "untrained")
 
 
-def test_an_untrained_models_shares_are_those_of_the_formula(
-    text_model: Path, tmp_path: Path
-) -> None:
-    variants = variants_of(text_model, tmp_path, "untrained")
+def test_an_untrained_models_shares_are_those_of_the_formula(variants_of: Make) -> None:
+    variants = variants_of("untrained")
     _, encoder, cases = told(variants)
     items = encoder.item_vectors(np.arange(len(WORLD.texts), dtype=np.int32))
     _, item, found = cases[0]
@@ -117,9 +122,9 @@ def test_an_untrained_models_shares_are_those_of_the_formula(
 
 @pytest.mark.parametrize("kind", ["untrained", "attention"])
 def test_words_add_up_to_their_event_less_what_special_tokens_add(
-    text_model: Path, tmp_path: Path, kind: str
+    variants_of: Make, kind: str
 ) -> None:
-    explainer, _, cases = told(variants_of(text_model, tmp_path, kind))
+    explainer, _, cases = told(variants_of(kind))
     _, _, found = cases[0]
     shares = found.events.sum(axis=0)
     for event in range(len(shares)):
@@ -138,8 +143,8 @@ def test_words_add_up_to_their_event_less_what_special_tokens_add(
         assert total == pytest.approx(expected, abs=1e-5)
 
 
-def test_one_user_at_a_time_and_no_user_without_texts(text_model: Path, tmp_path: Path) -> None:
-    explainer, _, cases = told(variants_of(text_model, tmp_path, "untrained"), 1)
+def test_one_user_at_a_time_and_no_user_without_texts(variants_of: Make) -> None:
+    explainer, _, cases = told(variants_of("untrained"), 1)
     _, item, _ = cases[0]
     with pytest.raises(ValueError, match="no text of this window is known"):
         explainer.explain(window_batch(WORLD, [np.zeros(0, dtype=np.int64)]), item)
@@ -150,10 +155,10 @@ def test_one_user_at_a_time_and_no_user_without_texts(text_model: Path, tmp_path
 
 @pytest.mark.parametrize("kind", ["untrained", "everything"])
 def test_deletion_takes_most_where_the_shares_say_so(
-    text_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    variants_of: Make, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deletion, "TAKEN_OUT", (1, 3))
-    variants = variants_of(text_model, tmp_path, kind)
+    variants = variants_of(kind)
     explainer = variants.explainer(WORLD.texts)
     assert explainer is not None
     encoder = variants.make(variants.config)
