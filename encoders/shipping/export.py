@@ -107,10 +107,7 @@ class _Export:
 
     def __init__(self, plan: ExportPlan, texts: Sequence[str], bar: Bar, draft: Path) -> None:
         self._plan, self._texts, self._bar, self._draft = plan, texts, bar, draft
-        source = plan.source
-        if source.model:
-            source = model_bundle.opened(source)
-        self._source = source
+        self._source = model_bundle.opened(plan.source)
         self._text_folder = draft / model_bundle.TEXT_FOLDER
 
     def run(self) -> Manifest:
@@ -140,20 +137,27 @@ class _Export:
             distillation=taught,
             versions={name: version(name) for name in _VERSIONS},
         )
+        dimensions = parent.config.dimensions or text.dimensions
+        manifest = self._manifest(text, dimensions, origin, _data_fingerprint(metrics))
+        model_bundle.write_manifest(self._draft, manifest)
+        return model_bundle.check(self._draft)
+
+    def _manifest(
+        self, text: TextEncoder, dimensions: int, origin: Origin, data_fingerprint: str
+    ) -> Manifest:
+        """All but the hashes and the model_id, which ``write_manifest`` works out."""
         stored_as_int8 = (self._text_folder / int8_weights.INT8_FILE).is_file()
-        manifest = Manifest(
+        return Manifest(
             model_id="",
-            dimensions=parent.config.dimensions or text.dimensions,
+            dimensions=dimensions,
             text_pooling=text.pooling,  # type: ignore[arg-type]
             max_text_tokens=self._source.max_text_tokens,
             weights="int8" if stored_as_int8 else "fp32",
             vectors=self._plan.vectors,
             origin=origin,
             files={},
-            data_fingerprint=_data_fingerprint(metrics),
+            data_fingerprint=data_fingerprint,
         )
-        model_bundle.write_manifest(self._draft, manifest)
-        return model_bundle.check(self._draft)
 
     @property
     def _is_changed(self) -> bool:

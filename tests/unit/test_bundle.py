@@ -16,7 +16,12 @@ import pytest
 
 import encoders
 from encoders import BundleInvalid, EncoderConfig, EncoderConfigInvalid, ModelNotSafe
+from encoders.evaluation.interactions import from_events
 from encoders.model_bundle import Manifest, check, opened, write_manifest
+from encoders.text_encoder import TextEncoder
+from encoders.transformer import TransformerEncoder
+from stream_app import evaluation_run
+from stream_app.settings import Settings
 from tests.conformance.models import tiny_bert, tiny_gpt2
 from tests.conformance.windows import some_windows
 from tests.harness import bundles
@@ -182,6 +187,17 @@ def test_a_bundle_brings_all_that_changes_a_vector(made: Path) -> None:
     config = opened(replace(served(made), max_text_tokens=8, vectors="float16"))
     assert (config.max_text_tokens, config.vectors) == (256, "float32")
     assert config.text_pooling in ("mean", "last")
+
+
+def test_whoever_loads_a_model_gets_that_of_the_bundle(parts: EncoderConfig, made: Path) -> None:
+    assert TextEncoder(served(made)).content_id == TextEncoder(parts).content_id
+    assert TransformerEncoder(served(made)).info.model_id == check(made).model_id
+    data = from_events([], {"item": "a text"})
+    for model, settings in ((made, Settings()), (None, Settings(model=str(made)))):
+        config = evaluation_run._with_rows(settings, data, model)
+        assert (config.text_model, config.interest_model) == (str(made / "text"), str(made))
+    other = evaluation_run._with_rows(Settings(model=str(made)), data, Path(parts.interest_model))
+    assert (other.model, other.interest_model) == ("", parts.interest_model)
 
 
 def test_a_bundle_and_a_model_beside_it_are_refused(made: Path) -> None:
