@@ -128,6 +128,11 @@ class TransformerEncoder:
             vectors[~known.to(vectors.device)] = 0.0
             return _to_numpy(vectors)
 
+    def text_vectors(self, rows: Int32) -> Float32:
+        """Return [N, 3, T] the text model's vectors as they are kept: word, sentence, text."""
+        index = torch.from_numpy(rows.astype(np.int64)).to(self._text.device)
+        return _to_numpy(self._store.vectors[index].float())
+
     def _pooled_item(self, levels: torch.Tensor) -> torch.Tensor:
         """[N, 3, T] -> [N, D] of a model without a tower: an item is a window of itself."""
         if self._model.is_untrained:

@@ -156,11 +156,11 @@ def compare(bundles: Mapping[str, Path], request: Request, bar: Bar = no_bar) ->
 
 
 def _vectors(one: _Loaded, texts: Sequence[str]) -> tuple[Float32, Float32]:
-    """[N, 3, T] as the text model has them, [N, D] as published, both rounded if float16."""
+    """[N, 3, T] as they are kept, [N, D] as they would be published."""
     one.encoder.put_texts(list(enumerate(texts)))
-    own = one.text.encode(texts).vectors.astype(one.manifest.vectors)
-    published = one.encoder.item_vectors(np.arange(len(texts), dtype=np.int32))
-    return own.astype(np.float32), published.astype(one.manifest.vectors).astype(np.float32)
+    rows = np.arange(len(texts), dtype=np.int32)
+    published = one.encoder.item_vectors(rows).astype(one.manifest.vectors)
+    return one.encoder.text_vectors(rows), published.astype(np.float32)
 
 
 def _nearest(items: Float32, seed: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import encoders
 from encoders import BundleInvalid, EncoderConfig, EncoderConfigInvalid, InterestModelInvalid
@@ -72,10 +73,16 @@ def test_a_cropped_bundle_is_centred_anew_and_served(models: EncoderConfig, tmp_
     manifest = export(ExportPlan(models, layers="1"), TEXTS, tmp_path / "out")
     encoder = encoders.build(EncoderConfig(model=str(tmp_path / "out"), device="cpu", slab_rows=99))
     assert encoder.info.model_id == manifest.model_id != manifest.origin.parent_model_id
-    encoder.put_texts(list(enumerate(TEXTS)))
-    vectors = encoder.item_vectors(np.arange(len(TEXTS), dtype=np.int32))
-    # Left with its parent's centre, all items would point the same way.
-    assert np.linalg.norm(vectors.mean(axis=0)) < 0.3
+    centres = [
+        load_file(Path(folder) / "interest.safetensors")["centre"].numpy()
+        for folder in (models.interest_model, tmp_path / "out")
+    ]
+    text = TextEncoder(of_bundle(tmp_path / "out"))
+    salience = load_file(tmp_path / "out" / "interest.safetensors")["salience"]
+    text.use_salience(salience.numpy())
+    wanted = text.encode(TEXTS).vectors.mean(axis=0)
+    np.testing.assert_allclose(centres[1], wanted, atol=1e-6)
+    assert np.abs(centres[0] - wanted).max() > 1e-3, "or the parent's would have done"
 
 
 @pytest.mark.parametrize(

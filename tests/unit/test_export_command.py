@@ -21,6 +21,9 @@ from stream_app.errors import FixSettings, InterestStreamError
 from stream_app.settings import Settings
 from tests.conformance.models import tiny_bert
 from tests.harness.bundles import catalogue, source
+from tests.harness.documents import ROOT
+
+VARIANTS = ("parent", "float16", "int8", "cropped", "distilled", "distilled-int8-float16")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,7 @@ def test_one_command_makes_and_measures_every_kind(folder: Path, tmp_path: Path)
     )  # fmt: skip
     assert error is None
     summary = json.loads(said.splitlines()[-1])
-    names = ["parent", "float16", "int8", "cropped", "distilled", "distilled-int8-float16"]
+    names = list(VARIANTS)
     assert list(summary) == names
     for name in names:
         assert summary[name]["model_id"] == model_bundle.check(out / name).model_id
@@ -176,3 +179,14 @@ def test_the_nearest_leave_the_item_itself_out() -> None:
 def test_a_line_survives_json() -> None:
     one = line("one", 1.0)
     assert msgspec.json.decode(msgspec.json.encode(one), type=Line) == one
+
+
+def test_the_page_has_the_table_that_the_command_writes() -> None:
+    page = (ROOT / "docs" / "shipping.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition(export_table.BEGIN)
+    written, _, _ = rest.partition(export_table.END)
+    header = export_table.table([line("one", 1.0)]).splitlines()[0].partition("| ndcg@10")[0]
+    assert header in written
+    rows = [row.split(" | ")[0] for row in written.splitlines() if row.startswith("| ")]
+    assert rows[2:] == [f"| {name}" for name in VARIANTS]
+    assert "interest-stream export --compare" in written
