@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from encoders import EncoderConfig
+from encoders import EncoderConfig, Interests, WindowBatch
 from encoders.evaluation import baselines
 from encoders.evaluation.grid import StubVariants
 from encoders.evaluation.interactions import Interactions
@@ -44,6 +44,15 @@ def test_recent_popularity_counts_what_lies_before_the_question() -> None:
     questions = leave_last_out(DATA)
     recent = baselines.RecentPopularity(questions, span_ms=4).scores(questions, range(3))
     assert recent.tolist() == [[2, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 0, 0]]
+
+
+def test_what_others_do_at_the_very_time_of_the_question_is_not_known_yet() -> None:
+    data = world(
+        ("u", "a", 1), ("u", "b", 2), ("u", "c", 7), ("v", "e", 7), ("v", "f", 8), ("v", "a", 9)
+    )  # fmt: skip
+    questions = leave_last_out(data)
+    recent = baselines.RecentPopularity(questions).scores(questions, range(1))
+    assert recent.tolist() == [[1, 1, 0, 0, 0, 0]]
 
 
 def test_item_knn_is_the_cosine_of_columns() -> None:
@@ -133,6 +142,36 @@ def test_what_the_stream_publishes_is_what_the_windows_give() -> None:
     assert np.array_equal(streamed.targets[places], offline.targets)
     assert np.array_equal(streamed.ranks.ranks[places], offline.ranks.ranks)
     assert offline.values["recall@10"].mean() > 0.0
+
+
+class Spying:
+    """An encoder that remembers what it was asked."""
+
+    def __init__(self, encoder: InterestEncoder) -> None:
+        self._encoder = encoder
+        self.asked: list[WindowBatch] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._encoder, name)
+
+    def encode(self, batch: WindowBatch, *, with_granularities: bool = False) -> Interests:
+        self.asked.append(batch)
+        return self._encoder.encode(batch, with_granularities=with_granularities)
+
+
+def test_the_stream_asks_the_encoder_for_the_same_windows() -> None:
+    """Every column of the last question: rows, times, types, dwell, and all-time counts."""
+    data = clustered(users=1, events_each=70, searches=True, items_each=30)
+    spy = Spying(stub(data))
+    questions = leave_last_out(data)
+    InterestScorer(spy, data, POLICY).scores(questions, range(1))  # type: ignore[arg-type]
+    replay(data, InterestStream(spy, data, POLICY), start=int(questions.asked_at[0]))  # type: ignore[arg-type]
+    offline, streamed = spy.asked
+    for column in ("rows", "offsets", "times_ms", "types", "dwell_ms", "counts"):
+        assert np.array_equal(getattr(offline, column), getattr(streamed, column)), column
+    assert offline.counts is not None
+    assert offline.counts.sum() > len(offline.rows) == 50
+    assert len(np.unique(offline.types)) > 2
 
 
 def test_streams_by_hand() -> None:
