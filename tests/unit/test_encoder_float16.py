@@ -83,6 +83,9 @@ def test_what_comes_from_disk_is_what_was_computed(config: EncoderConfig, tmp_pa
     other = encoders.build(replace(cached, vectors="float32"))
     assert other.put_texts(TEXTS).hits_disk == 0, "float32 does not take up what was rounded"
     other.close()
+    third = encoders.build(cached)
+    assert third.put_texts(TEXTS).hits_disk == 40, "nor does it take them for damaged"
+    third.close()
 
 
 def test_the_stub_publishes_float16_too_and_other_formats_are_refused() -> None:
