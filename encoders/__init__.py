@@ -5,9 +5,10 @@ Importing this package needs numpy only; torch and transformers come with the tr
 
 from __future__ import annotations
 
-from encoders import model_files
+from encoders import model_bundle, model_files
 from encoders.config import EncoderConfig, InterestConfig
 from encoders.errors import (
+    BundleInvalid,
     EncoderConfigInvalid,
     EncoderError,
     InterestModelInvalid,
@@ -28,6 +29,7 @@ from encoders.interface import (
 
 __all__ = [
     "GRANULARITIES",
+    "BundleInvalid",
     "EncoderConfig",
     "EncoderConfigInvalid",
     "EncoderError",
@@ -54,9 +56,12 @@ def build(config: EncoderConfig) -> InterestEncoder:
         EncoderError: with one line that says what to fix.
     """
     if config.kind == "stub":
+        if config.model:
+            raise EncoderConfigInvalid("the stub encoder takes no model: leave it empty")
         from encoders.stub import StubEncoder
 
         return StubEncoder(config)
+    config = model_bundle.opened(config)
     model_files.locate(config.text_model)  # a folder that will not do is refused before torch loads
     from encoders.transformer import TransformerEncoder
 

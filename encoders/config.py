@@ -13,12 +13,13 @@ from state.event import TYPE_CODES
 
 Fusion = Literal["add", "weighted_mean", "attention", "concat"]
 TextPooling = Literal["auto", "mean", "cls", "last"]
+VectorFormat = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """Where an encoder finds its models and what it may use. Nothing here changes a vector's
-    meaning but ``kind``, the two models, ``max_text_tokens``, ``text_pooling`` and
+    meaning but ``kind``, the models, ``max_text_tokens``, ``text_pooling``, ``vectors`` and
     ``stub_dimensions``."""
 
     kind: Literal["transformer", "stub"] = "transformer"
@@ -26,6 +27,9 @@ class EncoderConfig:
     """Folder or hub id; empty or ``minilm``: the packaged MiniLM (``packaged_minilm``)."""
     interest_model: str = ""
     """Folder of an interest model; empty: untrained, centre zero, uniform salience."""
+    model: str = ""
+    """Folder of a bundle (``encoders.model_bundle``), which brings both models, ``text_pooling``,
+    ``max_text_tokens`` and ``vectors``; empty: those stand here."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
     """Threads of torch, for the whole process: an encoder lives in a process of its own."""
@@ -38,8 +42,12 @@ class EncoderConfig:
     the mean for bidirectional models and the last token for causal ones."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast on a GPU; on a CPU it is refused, for oneDNN's fp32 is what was tested."""
+    vectors: VectorFormat = "float32"
+    """How vectors are kept and published: float16 halves the slab, the cache and an update's
+    vector, and rounds them to 11 bits. Sums and products are float32 either way."""
     slab_rows: int = 65_536
-    """Texts whose vectors are kept in memory: slab_rows * 3 * T * 4 bytes, taken as rows fill."""
+    """Texts whose vectors are kept in memory: slab_rows * 3 * T * 4 bytes (2 in float16), taken as
+    rows fill."""
     cache_dir: str = ""
     """Folder of the text-vector cache on disk; empty: none."""
     cache_max_bytes: int = 1 << 30
@@ -57,6 +65,13 @@ class EncoderConfig:
             )
         if self.kind not in ("transformer", "stub"):
             raise EncoderConfigInvalid(f"kind must be transformer or stub, is {self.kind!r}")
+        if self.model and (self.text_model or self.interest_model):
+            raise EncoderConfigInvalid(
+                f"model is {self.model}, a bundle, which brings a text model and an interest "
+                "model: leave text_model and interest_model empty"
+            )
+        if self.vectors not in ("float32", "float16"):
+            raise EncoderConfigInvalid(f"vectors must be float32 or float16, is {self.vectors!r}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise EncoderConfigInvalid(f"device must be auto, cpu or cuda, is {self.device!r}")
 

@@ -23,6 +23,10 @@ class ModelNotSupported(EncoderError):
     """The model loads but is neither BERT- nor GPT-2-shaped: choose another one."""
 
 
+class BundleInvalid(EncoderError):
+    """A bundle is incomplete, damaged or of another version: export or copy it again."""
+
+
 class InterestModelInvalid(EncoderError):
     """The interest model folder is incomplete, unreadable or made for another text model."""
 

@@ -77,7 +77,7 @@ def init(
         raise InterestModelInvalid("the catalogue has no item with text")
     salience = catalogue_salience(told, text_encoder)
     text_encoder.use_salience(salience)
-    centre = _centre(told, text_encoder, progress or (lambda done, total: None))
+    centre = catalogue_centre(told, text_encoder, progress or (lambda done, total: None))
     config = msgspec.structs.replace(
         interest or InterestConfig(),
         dimensions=text_encoder.dimensions,
@@ -100,7 +100,10 @@ def catalogue_salience(texts: Sequence[str], text_encoder: TextEncoder) -> Float
     return np.array([by_count[int(count)] for count in texts_with], dtype=np.float32)
 
 
-def _centre(texts: Sequence[str], text_encoder: TextEncoder, progress: Progress) -> Float32:
+def catalogue_centre(
+    texts: Sequence[str], text_encoder: TextEncoder, progress: Progress
+) -> Float32:
+    """Return [3, T] the mean text at each level; texts that fail or say nothing do not count."""
     total = np.zeros((LEVELS, text_encoder.dimensions))
     used = 0
     for start in range(0, len(texts), _CHUNK_TEXTS):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,8 @@ class EncoderInfo:
     backend: str
     """How the text model is computed, for example ``packed-onednn-fp32``. Backends differ in the
     last bits of a vector, so it is no part of ``model_id``."""
+    vectors: Literal["float32", "float16"] = "float32"
+    """How vectors are kept, and to be published; those that come out of here are float32."""
 
 
 @dataclass(frozen=True)

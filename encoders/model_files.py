@@ -67,14 +67,33 @@ def read_json(path: Path) -> Any:
         raise ModelNotFound(f"{path} is not JSON: {error}") from None
 
 
+def hashed_files(folder: Path) -> list[Path]:
+    """Return the weights, configuration and tokenizer files of a model folder, by name."""
+    return sorted({path for glob in _HASHED for path in folder.glob(glob)})
+
+
 def content_hash(folder: Path) -> bytes:
     """Return 32 bytes over the weights, configuration and tokenizer files, names included."""
     digest = hashlib.sha256()
-    for path in sorted({path for glob in _HASHED for path in folder.glob(glob)}):
+    for path in hashed_files(folder):
         with path.open("rb") as file:
             digest.update(path.name.encode() + b"\0")
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.digest()
+
+
+def text_model_id(
+    folder: Path, *, max_text_tokens: int, text_pooling: str, precision: str = "fp32"
+) -> str:
+    """Return 64 hex digits over all that gives a text's vectors their meaning."""
+    identity = f"text-1 {max_text_tokens} {text_pooling} {precision}".encode()
+    return hashlib.sha256(identity + content_hash(folder)).hexdigest()
+
+
+def model_id(text_id: str, interest_id: str, vectors: str = "float32") -> str:
+    """Return the 16 hex digits that updates carry, of both models' ids and the vectors' format."""
+    identity = f"{text_id} {interest_id}" + ("" if vectors == "float32" else f" {vectors}")
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def save_text_model(folder: Path, source: Path, model: PreTrainedModel) -> None:

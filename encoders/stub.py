@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from encoders import model_files
 from encoders.config import EncoderConfig, InterestConfig
 from encoders.errors import EncoderConfigInvalid
 from encoders.event_weights import EventWeigher
@@ -41,14 +42,15 @@ class StubEncoder:
         self._vectors: Float32 = np.zeros(
             (config.slab_rows, config.stub_dimensions), dtype=np.float32
         )
-        identity = f"stub-1 {config.stub_dimensions} {interest!r}".encode()
+        identity = f"stub-1 {config.stub_dimensions}"
         self.info = EncoderInfo(
-            model_id=hashlib.sha256(identity).hexdigest()[:16],
+            model_id=model_files.model_id(identity, repr(interest), config.vectors),
             dimensions=config.stub_dimensions,
             granularities=GRANULARITIES,
             weights=interest.shares(),
             device="cpu",
             backend="stub-numpy",
+            vectors=config.vectors,
         )
 
     def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import rocksdict
 
+from encoders.config import VectorFormat
 from encoders.interface import Float32
 from encoders.tokens import LEVELS
 
@@ -34,12 +35,15 @@ _LOG_BYTES = 64 << 10
 class TextCache:
     """RocksDB with FIFO compaction: what was written first is dropped first.
 
-    Values are float32 as computed, so a hit is bit for bit a fresh vector; RocksDB's block
-    checksums tell damage. A damaged cache is dropped and begun anew. A folder that another
-    process holds is left alone, and this process does without.
+    Values are as they are kept in memory, float32 as computed or float16, so a hit is bit for bit
+    a fresh vector; RocksDB's block checksums tell damage. A damaged cache is dropped and begun
+    anew. A folder that another process holds is left alone, and this process does without.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, dimensions: int) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, dimensions: int, vectors: VectorFormat = "float32"
+    ) -> None:
+        self._type = "<f2" if vectors == "float16" else "<f4"
         self._folder = folder / _FOLDER
         self._max_bytes = max_bytes
         self._shape = (LEVELS, dimensions)
@@ -52,7 +56,7 @@ class TextCache:
         try:
             values: list[bytes | None] = self._db.get(list(keys))  # type: ignore[assignment]
             return {
-                key: np.frombuffer(value, dtype="<f4").reshape(self._shape).astype(np.float32)
+                key: np.frombuffer(value, dtype=self._type).reshape(self._shape).astype(np.float32)
                 for key, value in zip(keys, values, strict=True)
                 if value is not None
             }
@@ -66,7 +70,7 @@ class TextCache:
             return
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, vector in vectors.items():
-            batch.put(key, vector.astype("<f4", copy=False).tobytes())
+            batch.put(key, vector.astype(self._type, copy=False).tobytes())
         self._write(batch)
 
     def delete(self, keys: Sequence[bytes]) -> None:

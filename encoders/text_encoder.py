@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from encoders import model_files
+from encoders import int8_weights, model_bundle, model_files
 from encoders.config import EncoderConfig, TextPooling
 from encoders.errors import EncoderConfigInvalid, ModelNotSafe, ModelNotSupported
 from encoders.interface import Float32, Int64
@@ -52,6 +53,7 @@ class TextEncoder:
     """One forward pass per batch of tokens; the same bits for a text in any batch and order."""
 
     def __init__(self, config: EncoderConfig) -> None:
+        config = model_bundle.opened(config)
         torch.set_num_threads(config.threads)
         folder = model_files.locate(config.text_model)
         self.device = _device(config)
@@ -70,19 +72,28 @@ class TextEncoder:
         self.backend = forward.backend
         logger.info("text model %s on %s: %s", folder.name, self.device, self.backend)
         self.folder = folder
-        self._identity = f"text-1 {config.max_text_tokens} {self.pooling} {config.precision}"
+        self._max_text_tokens, self._precision = config.max_text_tokens, config.precision
         self.content_id = self.content_id_of(folder)
 
     def content_id_of(self, folder: Path) -> str:
         """Return the content id that the model in ``folder`` has, read as this one is read."""
-        content = model_files.content_hash(folder)
-        return hashlib.sha256(self._identity.encode() + content).hexdigest()
+        return model_files.text_model_id(
+            folder,
+            max_text_tokens=self._max_text_tokens,
+            text_pooling=self.pooling,
+            precision=self._precision,
+        )
 
     def cache_namespace(self) -> bytes:
         """Return 32 bytes over everything that changes a bit of a text's three vectors."""
         salience = b"" if self._salience is None else self._salience.tobytes()
         how = f"{self.content_id} {self.backend} {self.device.type} {torch.__version__}"
         return hashlib.sha256(how.encode() + salience).digest()
+
+    @property
+    def salience(self) -> Float32 | None:
+        """[V] what words weigh; None: all the same."""
+        return self._salience
 
     def use_salience(self, salience: Float32 | None) -> None:
         """Weigh words by [V] salience per token id from now on; None: uniformly."""
@@ -224,20 +235,13 @@ def _load(folder: Path, device: torch.device) -> PreTrainedModel:
     config = model_files.read_json(folder / "config.json")
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, report = transformers.AutoModel.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        model, missing = _model(folder)
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         if "auto_map" in config:
             raise ModelNotSafe(f"model folder {folder} wants its own code run") from None
         raise ModelNotSupported(f"{folder}: {str(error).splitlines()[0]}") from None
     # The pooler is not used here; any other weight that is missing would be random.
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    missing = sorted(name for name in missing if not name.startswith("pooler."))
     if missing:
         raise ModelNotSupported(
             f"{folder}: the weights lack {missing[0]} and {len(missing)} in all"
@@ -247,6 +251,28 @@ def _load(folder: Path, device: torch.device) -> PreTrainedModel:
     loaded: PreTrainedModel = model.requires_grad_(False).to(device)
     loaded.train(False)
     return loaded
+
+
+def _model(folder: Path) -> tuple[Any, Collection[str]]:
+    """The model with its weights, and the names of those that the folder lacks."""
+    weights = int8_weights.load_or_none(folder)
+    if weights is not None:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+        built: Any = transformers.AutoModel.from_config(  # type: ignore[no-untyped-call]
+            config, trust_remote_code=False, dtype=torch.float32
+        )
+        return built, built.load_state_dict(weights, strict=False).missing_keys
+    model, report = transformers.AutoModel.from_pretrained(
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    return model, report["missing_keys"]
 
 
 def _tokenizer(folder: Path, max_text_tokens: int, model: PreTrainedModel) -> Tokenizer:

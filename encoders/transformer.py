@@ -6,14 +6,13 @@ granularities.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from encoders import interest_folder
+from encoders import interest_folder, model_bundle, model_files
 from encoders.config import EncoderConfig, InterestConfig
 from encoders.context_features import context_features
 from encoders.event_weights import EventWeigher, WeightedEvents
@@ -45,6 +44,7 @@ class TransformerEncoder:
         interest: InterestConfig | None = None,
         text_encoder: TextEncoder | None = None,
     ) -> None:
+        config = model_bundle.opened(config)
         self._text = text_encoder or TextEncoder(config)
         bundle = InterestBundle.untrained(interest)
         if config.interest_model:
@@ -69,14 +69,14 @@ class TransformerEncoder:
         self._centre = centre.float().to(self._text.device)
         self._weigher = EventWeigher(bundle.config)
         self._shares = dict(zip(GRANULARITIES, bundle.config.shares(), strict=True))
-        identity = f"{self._text.content_id} {bundle.content_id}".encode()
         self.info = EncoderInfo(
-            model_id=hashlib.sha256(identity).hexdigest()[:16],
+            model_id=model_files.model_id(self._text.content_id, bundle.content_id, config.vectors),
             dimensions=dimensions,
             granularities=GRANULARITIES,
             weights=bundle.config.shares(),
             device=str(self._text.device),
             backend=self._text.backend,
+            vectors=config.vectors,
         )
 
     def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:
@@ -127,6 +127,11 @@ class TransformerEncoder:
                 vectors = self._pooled_item(self._store.vectors[index] - self._centre)
             vectors[~known.to(vectors.device)] = 0.0
             return _to_numpy(vectors)
+
+    def text_vectors(self, rows: Int32) -> Float32:
+        """Return [N, 3, T] the text model's vectors as they are kept: word, sentence, text."""
+        index = torch.from_numpy(rows.astype(np.int64)).to(self._text.device)
+        return _to_numpy(self._store.vectors[index].float())
 
     def _pooled_item(self, levels: torch.Tensor) -> torch.Tensor:
         """[N, 3, T] -> [N, D] of a model without a tower: an item is a window of itself."""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from encoders import model_bundle
 from encoders.config import EncoderConfig
 from encoders.evaluation import counterfactual, deletion, in_stream_order, leave_last_out
 from encoders.evaluation.grid import StubVariants, TransformerVariants, Variants
@@ -191,8 +192,11 @@ def _with_rows(settings: Settings, data: Interactions, model: Path | None) -> En
     config = settings.encoder_config()
     # Three times the texts: those that are changed find room behind the texts.
     rows = max(3 * len(data.texts), 1)
-    folder = str(model) if model is not None else settings.interest_model
-    return replace(config, slab_rows=rows, interest_model=folder)
+    if model is not None and model_bundle.is_bundle(model):
+        config = replace(config, model=str(model), text_model="", interest_model="")
+    elif model is not None:
+        config = replace(config, model="", interest_model=str(model))
+    return replace(model_bundle.opened(config), slab_rows=rows)
 
 
 def _facts(data: Interactions, dataset: str) -> dict[str, str]:

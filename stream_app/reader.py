@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
@@ -12,6 +14,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from stream_app.errors import FixData, FixSettings, WaitForBroker
 from stream_app.updates import Update, decode
+
+log = logging.getLogger(__name__)
 
 APPLIED_OFFSET_HEADER = "applied_offset"
 
@@ -29,34 +33,65 @@ class LatestUpdates:
 
     A record whose ``applied_offset`` is lower than the one held is stale (a worker published again
     after a restart, or was frozen) and dropped. An equal one replaces: the same window, perhaps
-    with an item text that arrived later.
+    with an item text that arrived later, or another model.
+
+    Vectors of two models lie in two spaces and must not be compared. ``model_id`` insists on one:
+    updates of others are dropped and counted, and the user's last one of this model stays. Without
+    it, ``models`` says how many users' vectors are of which, and a second model is a warning in
+    the log. Forgetting a user holds for every model.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model_id: str | None = None) -> None:
         self._updates: dict[str, Update] = {}
         self._forgotten: dict[str, int] = {}
+        self._model_id = model_id
+        self._models: Counter[str] = Counter()
         self.dropped = 0
         """Stale records seen."""
+        self.dropped_of_other_models = 0
+        """Updates seen of models other than the one insisted on."""
 
     @property
     def updates(self) -> Mapping[str, Update]:
         """User id -> latest update, as a live read-only view."""
         return MappingProxyType(self._updates)
 
+    @property
+    def models(self) -> Mapping[str, int]:
+        """Model id -> users whose latest update is of it. More than one: do not compare them."""
+        return MappingProxyType(self._models)
+
     def apply(self, change: Change) -> bool:
         """Take up a change; return whether it was news."""
+        if change.update is not None and self._model_id not in (None, change.update.model_id):
+            self.dropped_of_other_models += 1
+            return False
         held = self._updates.get(change.user_id)
         offset = held.applied_offset if held else self._forgotten.get(change.user_id, -1)
         if change.applied_offset < offset:
             self.dropped += 1
             return False
+        if held is not None:
+            self._count(held.model_id, -1)
         if change.update is None:
             self._updates.pop(change.user_id, None)
             self._forgotten[change.user_id] = change.applied_offset
         else:
             self._forgotten.pop(change.user_id, None)
             self._updates[change.user_id] = change.update
+            self._count(change.update.model_id, 1)
         return True
+
+    def _count(self, model_id: str, users: int) -> None:
+        if model_id not in self._models and self._models:
+            log.warning(
+                "updates of model %s beside those of %s: vectors of two models must not be "
+                "compared; name the one you want as model_id",
+                model_id, ", ".join(self._models),
+            )  # fmt: skip
+        self._models[model_id] += users
+        if not self._models[model_id]:
+            del self._models[model_id]
 
 
 def read(record: ConsumerRecord) -> Change:
@@ -79,7 +114,7 @@ def read(record: ConsumerRecord) -> Change:
 
 
 class UpdatesReader:
-    """Follows the updates topic and keeps the latest update per user.
+    """Follows the updates topic and keeps the latest update per user, of all models or of one.
 
     >>> async with UpdatesReader("127.0.0.1:9092") as reader:     # doctest: +SKIP
     ...     await reader.catch_up()
@@ -88,9 +123,15 @@ class UpdatesReader:
     ...         print(change.user_id, change.applied_offset)
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str = "interest.updates") -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str = "interest.updates",
+        *,
+        model_id: str | None = None,
+    ) -> None:
         self._topic = topic
-        self._latest = LatestUpdates()
+        self._latest = LatestUpdates(model_id)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap_servers,
             enable_auto_commit=False,
@@ -101,6 +142,16 @@ class UpdatesReader:
     def updates(self) -> Mapping[str, Update]:
         """User id -> latest update, as a live read-only view."""
         return self._latest.updates
+
+    @property
+    def models(self) -> Mapping[str, int]:
+        """Model id -> users whose latest update is of it; one alone where one is insisted on."""
+        return self._latest.models
+
+    @property
+    def dropped_of_other_models(self) -> int:
+        """Updates seen so far of models other than the one insisted on."""
+        return self._latest.dropped_of_other_models
 
     @property
     def dropped(self) -> int:

@@ -58,6 +58,11 @@ class Settings(BaseModel):
     encoder: Literal["transformer", "stub"] = Field(
         "transformer", description="The stub needs no model: for trying and testing the stream."
     )
+    model: str = Field(
+        "",
+        description="Bundle made by `interest-stream export`, instead of text_model, "
+        "interest_model, max_text_tokens and vectors.",
+    )
     text_model: str = Field(
         "", description="Folder or hub id, safetensors only. Empty: the packaged MiniLM."
     )
@@ -70,6 +75,9 @@ class Settings(BaseModel):
         0, ge=0, le=1 << 20, description="Tokens per forward pass. 0: by device."
     )
     max_text_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut.")
+    vectors: Literal["float32", "float16"] = Field(
+        "float32", description="As kept and published; float16 takes half the space."
+    )
     text_cache_rows: int = Field(
         65_536, ge=64, le=1 << 26, description="Texts whose vectors are kept in memory."
     )
@@ -174,12 +182,14 @@ class Settings(BaseModel):
         """Return what the encoder process is built from."""
         return EncoderConfig(
             kind=self.encoder,
+            model=self.model,
             text_model=self.text_model,
             interest_model=self.interest_model,
             device=self.device,
             threads=self.encoder_threads,
             token_budget=self.text_token_budget,
             max_text_tokens=self.max_text_tokens,
+            vectors=self.vectors,
             slab_rows=self.text_cache_rows,
             cache_dir=str(self.datadir / "text-cache"),
             cache_max_bytes=self.text_cache_bytes,

@@ -3,12 +3,17 @@
 Avro: the two bytes C3 01, the schema's CRC-64-AVRO fingerprint (little-endian), the record.
 The schema ships beside this file as ``update.avsc``. Vectors are float32, so JSON and Avro carry
 the same numbers.
+
+With float16 vectors (a setting, or what a bundle says) a vector is its bytes, two per number,
+little-endian: in JSON as base64 with ``schema_version`` 2, in Avro as ``bytes`` by the schema
+``update16.avsc``. As decimal digits they would be hardly shorter than float32.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Literal, cast
@@ -20,9 +25,11 @@ import numpy.typing as npt
 import orjson
 from fastavro.schema import fingerprint
 
+from encoders.config import VectorFormat
 from stream_app.errors import FixData
 
 SCHEMA_VERSION = 1
+FLOAT16_SCHEMA_VERSION = 2
 JSON_TYPE = b"application/json"
 AVRO_TYPE = b"application/vnd.apache.avro+single-object"
 
@@ -50,14 +57,22 @@ class Update(msgspec.Struct, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
-def _schema() -> tuple[dict[str, Any], bytes]:
-    text = resources.files("stream_app").joinpath("update.avsc").read_text()
+class _JsonUpdate(Update, frozen=True):
+    """An update as its JSON says it: vectors are numbers, or base64 of float16."""
+
+    vector: tuple[float, ...] | str  # type: ignore[assignment]
+    granularities: dict[str, tuple[float, ...] | str] = {}  # type: ignore[assignment]
+
+
+def _schema(name: str) -> tuple[dict[str, Any], bytes]:
+    text = resources.files("stream_app").joinpath(name).read_text()
     schema = cast(dict[str, Any], fastavro.parse_schema(json.loads(text)))
     crc = fingerprint(fastavro.schema.to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO")
     return schema, b"\xc3\x01" + bytes.fromhex(crc)
 
 
-AVRO_SCHEMA, AVRO_PREFIX = _schema()
+AVRO_SCHEMA, AVRO_PREFIX = _schema("update.avsc")
+AVRO16_SCHEMA, AVRO16_PREFIX = _schema("update16.avsc")
 
 
 def zigzag(number: int) -> bytes:
@@ -86,7 +101,12 @@ class UpdateEncoder:
         topic: str,
         granularities: Sequence[str],
         weights: Sequence[float],
+        vectors: VectorFormat = "float32",
     ) -> None:
+        self._half = vectors == "float16"
+        self._schema_version = FLOAT16_SCHEMA_VERSION if self._half else SCHEMA_VERSION
+        self._avro_prefix = AVRO16_PREFIX if self._half else AVRO_PREFIX
+        self._avro_vector = _avro_float16 if self._half else _avro_floats
         self.content_type = JSON_TYPE if update_format == "json" else AVRO_TYPE
         self._json = update_format == "json"
         self._model_id = model_id
@@ -116,9 +136,9 @@ class UpdateEncoder:
         """Return the update's bytes. ``vector``: float32 [D]; ``granularities``: [G, D] or None."""
         if self._json:
             update = {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": self._schema_version,
                 "user_id": user_id,
-                "vector": vector,
+                "vector": self._json_vector(vector),
                 "model_id": self._model_id,
                 "time_ms": time_ms,
                 "topic": self._topic,
@@ -128,15 +148,16 @@ class UpdateEncoder:
                 "weights": self._weights,
             }
             if granularities is not None:
-                update["granularities"] = dict(zip(self._names, granularities, strict=True))
+                each = [self._json_vector(part) for part in granularities]
+                update["granularities"] = dict(zip(self._names, each, strict=True))
             return orjson.dumps(update, option=orjson.OPT_SERIALIZE_NUMPY)
         model, weights = self._avro_model_and_weights
         return b"".join(
             (
-                AVRO_PREFIX,
-                zigzag(SCHEMA_VERSION),
+                self._avro_prefix,
+                zigzag(self._schema_version),
                 _avro_string(user_id),
-                _avro_floats(vector),
+                self._avro_vector(vector),
                 model,
                 zigzag(time_ms),
                 _avro_string(self._topic),
@@ -147,6 +168,9 @@ class UpdateEncoder:
                 self._avro_granularities(granularities),
             )
         )
+
+    def _json_vector(self, vector: Vector) -> Vector | str:
+        return b64encode(_float16(vector)).decode() if self._half else vector
 
     def _avro_weights(self) -> bytes:
         if not self._weights:
@@ -161,7 +185,7 @@ class UpdateEncoder:
         if granularities is None:
             return b"\x00"
         rows = b"".join(
-            _avro_string(name) + _avro_floats(vector)
+            _avro_string(name) + self._avro_vector(vector)
             for name, vector in zip(self._names, granularities, strict=True)
         )
         return zigzag(len(self._names)) + rows + b"\x00"
@@ -174,35 +198,60 @@ def _avro_floats(vector: Vector) -> bytes:
     return zigzag(len(vector)) + vector.astype("<f4", copy=False).tobytes() + b"\x00"
 
 
-def _as_float32(update: Update) -> Update:
+def _avro_float16(vector: Vector) -> bytes:
+    """Return Avro bytes: their count, then two per number."""
+    data = _float16(vector)
+    return zigzag(len(data)) + data
+
+
+def _float16(vector: Vector) -> bytes:
+    return vector.astype("<f2").tobytes()
+
+
+def _from_float16(data: bytes) -> tuple[float, ...]:
+    return tuple(np.frombuffer(data, "<f2").tolist())
+
+
+def _of_json(said: _JsonUpdate) -> Update:
     """A JSON text names a float32 by its shortest digits; Avro carries the float32 itself."""
 
-    def exact(numbers: Sequence[float]) -> tuple[float, ...]:
+    def exact(numbers: Sequence[float] | str) -> tuple[float, ...]:
+        if isinstance(numbers, str):
+            return _from_float16(b64decode(numbers, validate=True))
         return tuple(np.asarray(numbers, np.float32).tolist())
 
-    return msgspec.structs.replace(
-        update,
-        vector=exact(update.vector),
-        weights=dict(zip(update.weights, exact(tuple(update.weights.values())), strict=True)),
-        granularities={name: exact(each) for name, each in update.granularities.items()},
-    )
+    weights = dict(zip(said.weights, exact(tuple(said.weights.values())), strict=True))
+    return Update(
+        said.user_id, exact(said.vector), said.model_id, said.time_ms, said.topic, said.partition,
+        said.applied_offset, said.event_count, weights,
+        {name: exact(each) for name, each in said.granularities.items()}, said.schema_version,
+    )  # fmt: skip
 
 
-_json_decoder = msgspec.json.Decoder(Update)
+def _of_avro(value: bytes) -> Update:
+    schema = AVRO16_SCHEMA if value[:10] == AVRO16_PREFIX else AVRO_SCHEMA
+    record: Any = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema, schema)
+    if schema is AVRO16_SCHEMA:
+        record["vector"] = _from_float16(record["vector"])
+        each = record["granularities"]
+        record["granularities"] = {name: _from_float16(data) for name, data in each.items()}
+    return msgspec.convert(record, Update, strict=False)
+
+
+_json_decoder = msgspec.json.Decoder(_JsonUpdate)
 
 
 def decode(value: bytes) -> Update:
-    """Return the update in a record value, whichever of the two formats it has.
+    """Return the update in a record value, whichever of the formats it has.
 
     Raises:
         FixData: the value is neither, or of another schema.
     """
     try:
         if value[:1] == b"{":
-            return _as_float32(_json_decoder.decode(value))
-        if value[:10] == AVRO_PREFIX:
-            record = fastavro.schemaless_reader(io.BytesIO(value[10:]), AVRO_SCHEMA, AVRO_SCHEMA)
-            return msgspec.convert(record, Update, strict=False)
+            return _of_json(_json_decoder.decode(value))
+        if value[:10] in (AVRO_PREFIX, AVRO16_PREFIX):
+            return _of_avro(value)
     except (msgspec.MsgspecError, EOFError, ValueError, IndexError) as error:
         raise FixData(f"an update that cannot be read: {error}") from error
     raise FixData(f"an update in an unknown format: it begins with {value[:10].hex()}")

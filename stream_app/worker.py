@@ -12,6 +12,7 @@ from typing import Any, cast
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
+from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
 from stream_app import topics
 from stream_app.burials import Burials
@@ -30,6 +31,7 @@ from stream_app.delivery import (
 from stream_app.encoder_process import EncoderProcess
 from stream_app.encoding import WindowEncoder
 from stream_app.errors import (
+    FixSettings,
     RestartWorker,
     WaitForBroker,
 )
@@ -273,6 +275,10 @@ class Worker:
             WaitForBroker: no broker within ``broker_wait_s``.
         """
         settings = self.settings
+        try:  # again in the encoder process, but here no broker need answer first
+            model_bundle.opened(settings.encoder_config())
+        except EncoderError as error:
+            raise FixSettings(str(error)) from None
         self._datadir.hold()
         await self._wait_for_broker()
         info = await self._encoder_process.start()
@@ -339,6 +345,7 @@ class Worker:
                 settings.events_topic,
                 info.granularities,
                 info.weights,
+                info.vectors,
             ),
             self._producer,
             self._lease,

@@ -10,6 +10,7 @@ import typer
 
 from stream_app.cli import (
     evaluate,
+    export,
     inspect_user,
     kafka,
     model,
@@ -50,16 +51,25 @@ def shared(
     context.obj = Context(config)
 
 
-@app.command(epilog="Example: INTEREST_BOOTSTRAP_SERVERS=kafka:9092 interest-stream worker")
-def worker(context: typer.Context) -> None:
+@app.command(
+    epilog="Examples: INTEREST_BOOTSTRAP_SERVERS=kafka:9092 interest-stream worker · "
+    "interest-stream worker --model bundle"
+)
+def worker(
+    context: typer.Context,
+    model: Annotated[
+        Path | None, typer.Option(help="Bundle to serve; instead of the setting model.")
+    ] = None,
+) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
-    settings = context.obj.settings()
+    settings = context.obj.settings(**({} if model is None else {"model": str(model)}))
     from stream_app.runner import run
 
     raise typer.Exit(run(settings))
 
 
 app.command("settings", epilog=show_settings.EXAMPLES)(show_settings.settings)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("train", epilog=train.EXAMPLES)(train.train)

@@ -112,6 +112,16 @@ def _found_update(record: Record) -> Plain:
     return {name: update[name] for name in names}
 
 
+def users_of_model(updates: Iterable[Record], model_id: str) -> set[str]:
+    """Return the users whose last update is of a model; header and value must say the same."""
+    found = set()
+    for user, record in last_per_key(updates).items():
+        if record.value is not None and decode_update(record)["model_id"] == model_id:
+            assert record.headers["model_id"].decode() == model_id
+            found.add(user)
+    return found
+
+
 def assert_published_in_order(updates: Iterable[Record]) -> None:
     """Per user, applied offsets never run backwards; without a fault not even in the raw topic."""
     newest: dict[bytes | None, int] = {}

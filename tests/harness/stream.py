@@ -56,6 +56,8 @@ class Stream:
         self.settings = Settings(**self.raw_settings)  # type: ignore[arg-type]
         self.workers: list[Worker] = []
         self.poison: set[tuple[int, int]] = set()
+        self.bundles: dict[str, Path] = {}
+        """Model id -> bundle, of those that were served beside that of the settings."""
         self._feeders: list[Feeder] = []
         self._watch: CommitWatch | None = None
 
@@ -221,9 +223,12 @@ class Stream:
         """The last update of every user is right, as a reader of the topic sees it."""
         texts = self.item_texts()
         checks.assert_tombstones(reference, updates, "updates")
-        checks.assert_last_updates(
-            reference, updates, vectors.of_users(reference, texts, self.settings)
-        )
+        wanted = vectors.of_users(reference, texts, self.settings)
+        for model_id, bundle in self.bundles.items():
+            served = self.settings.model_copy(update={"model": str(bundle)})
+            theirs = vectors.of_users(reference, texts, served)
+            wanted |= {user: theirs[user] for user in checks.users_of_model(updates, model_id)}
+        checks.assert_last_updates(reference, updates, wanted)
 
     def item_texts(self) -> dict[str, str]:
         """Return item id -> text as the items topic stands."""

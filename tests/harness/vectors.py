@@ -31,7 +31,7 @@ def of_users(
         types=np.array([TYPE_CODES[EventType(event["type"])] for event in events], np.uint8),
         dwell_ms=np.array([_or(event.get("dwell_ms"), -1) for event in events], np.int32),
     )
-    config = replace(settings.encoder_config(), slab_rows=max(1, len(rows)))
+    config = replace(settings.encoder_config(), slab_rows=max(1, len(rows)), cache_dir="")
     encoder = encoders.build(config)
     try:
         encoder.put_texts([(row, text) for text, row in rows.items()])

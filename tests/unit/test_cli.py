@@ -19,7 +19,7 @@ COMMANDS = [
     [], ["worker"], ["settings"], ["demo"], ["topics", "create"], ["topics", "check"],
     ["items", "publish"], ["events", "play"], ["kafka", "start"], ["kafka", "stop"],
     ["inspect", "user"], ["tail", "updates"], ["model", "init"], ["train"], ["tune"],
-    ["evaluate"],
+    ["evaluate"], ["export"],
 ]  # fmt: skip
 
 
@@ -121,3 +121,22 @@ def test_stopping_a_kafka_that_is_not_there_says_so(tmp_path: Path) -> None:
     outcome = run("kafka", "stop", cwd=tmp_path)
     assert outcome.returncode == 0
     assert "no Kafka runs" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, "bundle is no bundle: it has no bundle.json"),
+        ({"INTEREST_TEXT_MODEL": "minilm"}, "leave text_model and interest_model empty"),
+    ],
+)
+def test_a_bundle_that_will_not_do_is_refused_before_a_broker_is_asked(
+    tmp_path: Path, variables: dict[str, str], says: str
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    settings = {"INTEREST_BROKER_WAIT_S": "0", "INTEREST_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    outcome = run("worker", "--model", "bundle", cwd=tmp_path, **settings, **variables)
+    assert outcome.returncode == 2
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+    assert says in line
+    assert not (tmp_path / ".run").exists()

@@ -198,6 +198,7 @@ def is_slug(argument: ast.expr) -> bool:
 
 def test_the_avro_prefix_is_the_schemas() -> None:
     assert f"`{updates.AVRO_PREFIX.hex()}`" in text_of("docs/topics.md")
+    assert f"`{updates.AVRO16_PREFIX.hex()}`" in text_of("docs/topics.md")
 
 
 def test_the_glossary_is_in_order_and_has_each_word_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +10,8 @@ from stream_app.reader import Change, LatestUpdates
 from stream_app.updates import Update
 
 
-def change(user: str, offset: int, *, forgotten: bool = False) -> Change:
-    update = Update(user, (float(offset),), "m", 0, "t", 0, offset, 1)
+def change(user: str, offset: int, *, forgotten: bool = False, model: str = "m") -> Change:
+    update = Update(user, (float(offset),), model, 0, "t", 0, offset, 1)
     return Change(user, None if forgotten else update, offset)
 
 
@@ -42,3 +43,29 @@ def test_what_is_held_is_the_newest_ever_seen(changes: list[Change]) -> None:
     for user in {each.user_id for each in changes}:
         newest = max(each.applied_offset for each in changes if each.user_id == user)
         assert latest.updates[user].applied_offset == newest
+
+
+def test_who_insists_on_a_model_holds_no_other_and_knows_what_was_dropped() -> None:
+    latest = LatestUpdates("new")
+    assert not latest.apply(change("u", 5, model="old"))
+    assert latest.apply(change("u", 6, model="new"))
+    assert not latest.apply(change("u", 7, model="old"))
+    assert not latest.apply(change("u", 5, model="new"))
+    assert latest.updates["u"].applied_offset == 6
+    assert (latest.dropped_of_other_models, latest.dropped) == (2, 1)
+    assert latest.models == {"new": 1}
+    assert latest.apply(change("u", 8, forgotten=True, model="old")), "forgotten in every model"
+    assert not latest.updates
+    assert not latest.models
+
+
+def test_a_mixture_is_counted_and_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    latest = LatestUpdates()
+    for name, offset, model in (("a", 1, "old"), ("b", 2, "old"), ("a", 3, "new")):
+        assert latest.apply(change(name, offset, model=model))
+    assert latest.models == {"old": 1, "new": 1}
+    assert "model new beside those of old" in caplog.text
+    latest.apply(change("b", 4, model="new"))
+    latest.apply(change("c", 4, model="new"))
+    assert latest.models == {"new": 3}
+    assert len(caplog.records) == 1

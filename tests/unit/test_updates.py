@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from importlib import resources
+from typing import Literal
 
 import fastavro
 import numpy as np
@@ -23,8 +25,10 @@ FORMATS: tuple[UpdateFormat, ...] = ("json", "avro")
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
-def encoder(update_format: UpdateFormat) -> UpdateEncoder:
-    return UpdateEncoder(update_format, "cafe", "interest.events", GRANULARITIES, WEIGHTS)
+def encoder(
+    update_format: UpdateFormat, vectors: Literal["float32", "float16"] = "float32"
+) -> UpdateEncoder:
+    return UpdateEncoder(update_format, "cafe", "interest.events", GRANULARITIES, WEIGHTS, vectors)
 
 
 @pytest.mark.parametrize("update_format", FORMATS)
@@ -47,6 +51,50 @@ def test_an_update_survives_its_bytes(
     assert update.weights == dict(zip(GRANULARITIES, WEIGHTS, strict=True))
     for name, wanted in zip(GRANULARITIES, each, strict=True):
         assert np.array_equal(np.array(update.granularities[name], np.float32), wanted)
+
+
+@pytest.mark.parametrize("update_format", FORMATS)
+def test_float16_vectors_come_back_rounded_once_and_take_half_the_bytes(
+    update_format: UpdateFormat,
+) -> None:
+    vector = np.random.default_rng(0).normal(0, 0.05, 384).astype(np.float32)
+    each = np.stack([vector * scale for scale in (0, 1, -1, 0.5)])
+    value = encoder(update_format, "float16").encode("u", vector, each, 7, 3, 9, 50)
+    update = updates.decode(value)
+    rounded = vector.astype(np.float16)
+    assert update.vector == tuple(rounded.astype(np.float32).tolist())
+    assert (update.user_id, update.applied_offset, update.schema_version) == ("u", 9, 2)
+    assert update.weights == dict(zip(GRANULARITIES, WEIGHTS, strict=True))
+    for name, wanted in zip(GRANULARITIES, each.astype(np.float16), strict=True):
+        assert update.granularities[name] == tuple(wanted.astype(np.float32).tolist())
+    wide = encoder(update_format).encode("u", vector, each, 7, 3, 9, 50)
+    assert len(value) < 0.55 * len(wide)
+    assert updates.decode(wide).schema_version == 1
+
+
+def test_float16_json_is_base64_of_little_endian_numbers() -> None:
+    value = encoder("json", "float16").encode(
+        "u", np.array([0.5, -1], np.float32), None, 7, 2, 9, 1
+    )
+    said = json.loads(value)
+    assert (said["schema_version"], said["vector"]) == (
+        2,
+        base64.b64encode(b"\0\x38\0\xbc").decode(),
+    )
+
+
+def test_float16_avro_is_read_by_its_shipped_schema_alone() -> None:
+    schema = json.loads(resources.files("stream_app").joinpath("update16.avsc").read_text())
+    value = encoder("avro", "float16").encode(
+        "u", np.array([0.5, -1], np.float32), None, 7, 2, 9, 1
+    )
+    crc = fastavro.schema.fingerprint(
+        fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO"
+    )
+    assert value[:10] == b"\xc3\x01" + bytes.fromhex(crc)
+    record = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema, None)
+    assert record["vector"] == b"\0\x38\0\xbc"
+    assert record["applied_offset"] == 9
 
 
 def test_json_is_plain_json() -> None:
@@ -87,7 +135,18 @@ def test_zigzag_is_avros(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"[]", b"{", b'{"user_id": 1}', b"\xc3\x01", b"\xc3\x01" + bytes(8)]
+    "value",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"user_id": 1}',
+        b"\xc3\x01",
+        b"\xc3\x01" + bytes(8),
+        encoder("json", "float16")
+        .encode("u", np.ones(2, np.float32), None, 7, 2, 9, 1)
+        .replace(b"PA", b"**"),
+    ],
 )
 def test_anything_else_is_refused(value: bytes) -> None:
     with pytest.raises(FixData, match="an update"):
