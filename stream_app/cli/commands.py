@@ -19,6 +19,7 @@ from stream_app.cli import (
     tail,
     topics,
     train,
+    tune,
 )
 from stream_app.cli.context import Context
 
@@ -62,6 +63,7 @@ app.command("settings", epilog=show_settings.EXAMPLES)(show_settings.settings)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")
 app.add_typer(play.events_app, name="events")

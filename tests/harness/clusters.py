@@ -6,6 +6,9 @@ order of items within a cluster, which no text tells.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import numpy as np
 
 from encoders.evaluation.interactions import Interactions, from_events, in_time_order
@@ -24,6 +27,20 @@ def clustered(
     searches: bool = False,
 ) -> Interactions:
     """Return the events in time order. The same arguments give the same world."""
+    return in_time_order(
+        from_events(*world(users, clusters, items_each, events_each, seed, searches))
+    )
+
+
+def world(
+    users: int = 120,
+    clusters: int = 6,
+    items_each: int = 12,
+    events_each: int = 14,
+    seed: int = 0,
+    searches: bool = False,
+) -> tuple[list[Event], dict[str, str]]:
+    """Return the events, one user's after the other's, and the catalogue's texts by item id."""
     generator = np.random.default_rng(seed)
     catalogue = {
         f"item-{cluster}-{place}": f"{_WORDS[cluster]} {_WORDS[cluster]} story {place}"
@@ -33,7 +50,7 @@ def clustered(
     events: list[Event] = []
     for user in range(users):
         events += _walk(user, generator, clusters, items_each, events_each, searches)
-    return in_time_order(from_events(events, catalogue))
+    return events, catalogue
 
 
 def _walk(
@@ -68,3 +85,16 @@ def _walk(
         if generator.random() < 0.1:
             cluster = int(generator.integers(clusters))
     return events
+
+
+def write_files(folder: Path, events: list[Event], catalogue: dict[str, str]) -> tuple[Path, Path]:
+    """Write events and items as JSON Lines; return both files."""
+    encode = msgspec.json.encode
+    items = [encode({"item_id": item_id, "text": text}) for item_id, text in catalogue.items()]
+    told = [
+        encode({k: v for k, v in msgspec.to_builtins(event).items() if v is not None})
+        for event in events
+    ]
+    for name, lines in (("events.jsonl", told), ("items.jsonl", items)):
+        (folder / name).write_bytes(b"\n".join(lines) + b"\n")
+    return folder / "events.jsonl", folder / "items.jsonl"

@@ -18,7 +18,8 @@ from stream_app.settings import Settings
 COMMANDS = [
     [], ["worker"], ["settings"], ["demo"], ["topics", "create"], ["topics", "check"],
     ["items", "publish"], ["events", "play"], ["kafka", "start"], ["kafka", "stop"],
-    ["inspect", "user"], ["tail", "updates"], ["model", "init"], ["evaluate"],
+    ["inspect", "user"], ["tail", "updates"], ["model", "init"], ["train"], ["tune"],
+    ["evaluate"],
 ]  # fmt: skip
 
 
