@@ -192,7 +192,9 @@ def _with_rows(settings: Settings, data: Interactions, model: Path | None) -> En
     # Three times the texts: those that are changed find room behind the texts.
     rows = max(3 * len(data.texts), 1)
     folder = str(model) if model is not None else settings.interest_model
-    return replace(config, slab_rows=rows, interest_model=folder)
+    # A folder of its own, for a running worker holds the other one's lock.
+    cache = str(settings.datadir / "evaluation" / "text-cache")
+    return replace(config, slab_rows=rows, interest_model=folder, cache_dir=cache)
 
 
 def _facts(data: Interactions, dataset: str) -> dict[str, str]:
