@@ -196,7 +196,9 @@ def _with_rows(settings: Settings, data: Interactions, model: Path | None) -> En
         config = replace(config, model=str(model), text_model="", interest_model="")
     elif model is not None:
         config = replace(config, model="", interest_model=str(model))
-    return replace(model_bundle.opened(config), slab_rows=rows)
+    # A folder of its own, for a running worker holds the other one's lock.
+    cache = str(settings.datadir / "evaluation" / "text-cache")
+    return replace(model_bundle.opened(config), slab_rows=rows, cache_dir=cache)
 
 
 def _facts(data: Interactions, dataset: str) -> dict[str, str]:

@@ -176,8 +176,9 @@ def _grid(grid: Grid, *, with_plots: bool) -> Iterator[Block]:
     yield Paragraph(
         "The model as it is, with each granularity alone, each left out, and all; what takes part "
         "weighs the same. Nothing is trained anew for a cell: where a cell has no figures, the "
-        "model's tensors do not fit it, and the last column says why. Models that were trained for "
-        "a cell are compared by `--also FOLDER`, and stand first."
+        "model's tensors do not fit it, and the last column says why; a fusion that the model has "
+        "no tensors of its own for is the untrained one. Models that were trained for a cell are "
+        "compared by `--also FOLDER`, and stand first."
     )
     yield Table(
         ("Granularities", "fusion", "context", "model", *_MAIN, "why not"),

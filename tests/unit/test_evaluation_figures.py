@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,7 +15,7 @@ from encoders.evaluation.breakdowns import breakdown, by_activity, by_length, by
 from encoders.evaluation.counterfactual import PAIRS, swapped
 from encoders.evaluation.counterfactual import run as swap
 from encoders.evaluation.granularities import compare
-from encoders.evaluation.grid import StubVariants, cells
+from encoders.evaluation.grid import Cell, StubVariants, cells
 from encoders.evaluation.interactions import from_events
 from encoders.evaluation.interest import put_texts
 from encoders.evaluation.lists import diversity, genre_shares, gini, miscalibration
@@ -151,6 +154,41 @@ def test_cells_that_do_not_fit_say_why_and_the_others_are_compared() -> None:
              for line in grid.lines if line.measured}  # fmt: skip
     best_alone = max(means[name] for name in ("word", "sentence", "paragraph", "document"))
     assert grid.difference["ndcg@10"].mean == pytest.approx(means["all"] - best_alone)
+
+
+class Accompanied(StubVariants):
+    """A model with another one beside it that was trained for a cell of its own."""
+
+    def also(self) -> Iterator[Cell]:
+        weights = {"word": 1.0, "sentence": 1.0, "paragraph": 0.0, "document": 2.0}
+        yield Cell.of(InterestConfig(weights=weights, fusion="add"), Path("models/best"))
+
+    def trained(self, folder: str) -> InterestEncoder:
+        assert folder == "models/best"
+        return self.make(InterestConfig(rank_half_life_events=1e-3))
+
+
+def test_models_trained_for_a_cell_stand_first() -> None:
+    asked = setting()
+    variants = Accompanied(EncoderConfig(kind="stub", slab_rows=512))
+    first, second, *rest = compare(asked, variants, POLICY, no_bar).lines
+    assert (first.granularities, first.fusion, first.context) == ("without paragraph", "add", True)
+    assert (first.trained, second.trained) == ("best", "")
+    assert len(rest) == 71
+    assert first.measured is not None
+    assert second.measured is not None
+    assert first.measured.metrics != second.measured.metrics
+
+
+def test_a_cell_is_named_after_what_takes_part() -> None:
+    def label(*active: str) -> str:
+        weights = dict.fromkeys(active, 1.0)
+        return Cell.of(InterestConfig(weights=weights), Path("x")).granularities
+
+    assert label("word", "sentence", "paragraph", "document") == "all"
+    assert label("word", "sentence", "paragraph") == "without document"
+    assert label("word", "document") == "word + document"
+    assert label("word") == "word"
 
 
 def test_late_vectors_are_compared_with_prompt_ones() -> None:
