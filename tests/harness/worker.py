@@ -144,6 +144,10 @@ class Worker:
         """Tell whether it has written ``words`` since it was first started."""
         return self.log.exists() and words in self.log.read_text(errors="replace")
 
+    def assignments(self) -> int:
+        """Return how often it has restored partitions and begun with them."""
+        return self.log.read_text(errors="replace").count("Partitions assigned and restored: [")
+
     def log_tail(self) -> str:
         """Return the end of its output, without what aiokafka repeats while a broker is away."""
         if not self.log.exists():

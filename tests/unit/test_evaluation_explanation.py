@@ -183,7 +183,9 @@ def test_deletion_takes_most_where_the_shares_say_so(
         assert line.most.mean < min(line.random.mean, line.least.mean)
         if kind == "untrained":  # a reader's events work together: the least are no mirror image
             assert line.random.mean < line.least.mean
-    assert three.most.mean < one.most.mean < none.most.mean
+        assert line.most.mean < none.most.mean
+    if kind == "untrained":  # nor does what they take away grow with their number
+        assert three.most.mean < one.most.mean
     assert set(found.granularities) >= {"document", "context", "rest"}
     assert sum(found.granularities.values()) == pytest.approx(none.most.mean, abs=0.3)
     assert found.examples[0].events[0].words
