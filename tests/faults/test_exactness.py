@@ -16,7 +16,6 @@ import pytest
 
 from tests.conftest import StreamMaker
 from tests.harness.background import Feeder
-from tests.harness.deadline import eventually
 from tests.harness.load import Load
 from tests.harness.stream import STOP_S, Stream
 from tests.harness.worker import Worker
@@ -86,14 +85,7 @@ def freeze_past_the_session(scene: Scene) -> None:
     frozen.freeze()
     scene.stream.wait_shared([other])
     scene.feeder.wait_for(0.9)
-    before = frozen.assignments()
-    frozen.thaw()
-    # Its last status is from before the freeze: only its log says that it is back in the group.
-    eventually(
-        lambda: frozen.assignments() > before,
-        within_s=60,
-        what=lambda: f"{frozen.name} assigned anew\n{frozen.log_tail()}",
-    )
+    frozen.thaw_and_rejoin()
     scene.stream.wait_shared([frozen, other])
     scene.feeder.finish()
     scene.stream.drain()

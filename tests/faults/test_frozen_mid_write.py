@@ -68,7 +68,7 @@ def test_queued_writes_of_a_thawed_worker_do_not_stay_the_last_word(
     stream.wait_shared([other])
     feeder.finish()
     stream.drain()
-    frozen.thaw()
+    frozen.thaw_and_rejoin()
     stream.wait_shared([frozen, other])
     stream.wait_healed()
     stream.verify()

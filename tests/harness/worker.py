@@ -118,9 +118,21 @@ class Worker:
         """SIGSTOP: it neither works nor heartbeats, and knows nothing of it."""
         os.kill(self.pid, signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        """SIGCONT."""
+    def thaw_and_rejoin(self) -> None:
+        """SIGCONT; return when the group that it fell out of has given it partitions anew.
+
+        Its log says so: its status file is from before the freeze for another second.
+        """
+        before = self._assignments()
         os.kill(self.pid, signal.SIGCONT)
+        eventually(
+            lambda: self._assignments() > before,
+            within_s=START_S,
+            what=lambda: f"{self.name} assigned partitions anew\n{self.log_tail()}",
+        )
+
+    def _assignments(self) -> int:
+        return self.log.read_text(errors="replace").count("Partitions assigned and restored: [")
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""
@@ -143,10 +155,6 @@ class Worker:
     def said(self, words: str) -> bool:
         """Tell whether it has written ``words`` since it was first started."""
         return self.log.exists() and words in self.log.read_text(errors="replace")
-
-    def assignments(self) -> int:
-        """Return how often it has restored partitions and begun with them."""
-        return self.log.read_text(errors="replace").count("Partitions assigned and restored: [")
 
     def log_tail(self) -> str:
         """Return the end of its output, without what aiokafka repeats while a broker is away."""
