@@ -86,7 +86,7 @@ class Context(Perceptron):
         assert isinstance(self.scale, torch.Tensor)
         features = (features - self.mean) * self.scale
         parts = [] if self.V is None else [functional.linear(features, self.V)]
-        bent = self.bend(features)
+        bent = self.bent(features)
         if bent is not None:
             parts.append(bent)
         if self.Q is not None and queries is not None:

@@ -1,8 +1,11 @@
-"""W tanh(U x + b) + V x + c: the one form that granularities, context and item tower share."""
+"""W bend(U x + b) + V x + c: the one form that granularities, context and item tower share.
+
+The bend is tanh, as in the paper; the item tower's is GELU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -27,8 +30,10 @@ class Perceptron(nn.Module):
         prefix: str,
         out_bias: str,
         dropout: float = 0.0,
+        bend: Callable[[torch.Tensor], torch.Tensor] = torch.tanh,
     ) -> None:
         super().__init__()
+        self._bend = bend
         self.dropout = Dropout(dropout)
         for name in ("W", "U", "V", "b", out_bias):
             tensor = tensors.get(f"{prefix}.{name}")
@@ -37,17 +42,17 @@ class Perceptron(nn.Module):
         if (self.W is None) != (self.U is None):
             raise InterestModelInvalid(f"{prefix}: W and U must both be there or both be absent")
 
-    def bend(self, x: torch.Tensor) -> torch.Tensor | None:
-        """The tanh branch; None where W is zero and will stay so."""
+    def bent(self, x: torch.Tensor) -> torch.Tensor | None:
+        """The bent branch; None where W is zero and will stay so."""
         if self.W is None or self.U is None or not (self.training or self.W.any()):
             return None
-        bent = self.dropout(torch.tanh(functional.linear(x, self.U, self.b)))
+        bent = self.dropout(self._bend(functional.linear(x, self.U, self.b)))
         return functional.linear(bent, self.W)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T] -> [B, D]."""
         projected = x if self.V is None else functional.linear(x, self.V)
-        bent = self.bend(x)
+        bent = self.bent(x)
         if bent is not None:
             projected = projected + bent
         return projected if self.c is None else projected + self.c

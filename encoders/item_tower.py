@@ -2,7 +2,7 @@
 
 Legend: N items, T dimensions of the text model, D of the vectors, M items known in training. ::
 
-    item = LayerNorm(W tanh(U x + b) + V x + c + r)       x whitened and centred, r of known items
+    item = LayerNorm(W gelu(U x + b) + V x + c + r)       x whitened and centred, r of known items
 
 x is the whole text's vector, or those of all three levels side by side: as wide as V takes it.
 
@@ -48,7 +48,7 @@ class ItemTower(nn.Module):
     ) -> None:
         super().__init__()
         self.residual_dropout = residual_dropout
-        self.perceptron = Perceptron(tensors, "tower", "c", dropout)
+        self.perceptron = Perceptron(tensors, "tower", "c", dropout, functional.gelu)
         self.gain = nn.Parameter(tensors["tower.gain"].float())
         self.shift = nn.Parameter(tensors["tower.shift"].float())
         residual = tensors.get("residual.vectors")

@@ -39,7 +39,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interests: int = 0
     """K vectors per user beside the one; 0: none."""
     tower_hidden: int = 512
-    """Width of the tanh branch of the item tower."""
+    """Width of the bent branch of the item tower."""
     tower_levels: Literal["text", "all"] = "all"
     """What of an item's text the tower takes: the whole text's vector, or all three levels."""
     learn_salience: bool = False
@@ -74,7 +74,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Gradients longer than this are shortened to it; 0: never."""
     dropout: float = 0.2
     tower_dropout: float = 0.2
-    """Of the tower's tanh branch."""
+    """Of the tower's bent branch."""
     residual_dropout: float = 0.0
     """Share of items that go without their residual in a step."""
     averaging: float = 0.0

@@ -22,7 +22,7 @@ from encoders.training.events import Bools
 
 _TEXTS_AT_ONCE = 256
 _SPREAD = 0.3
-"""Standard deviation of a whitened entry: a vector of 384 then has length 6, and the tower's tanh
+"""Standard deviation of a whitened entry: a vector of 384 then has length 6, and the tower's bend
 is neither flat nor straight."""
 _SOFTENING = 0.02
 """Added to each direction's deviation, as a share of the mean one: the catalogue's smallest
