@@ -67,11 +67,14 @@ class BatchConsumer(driver.Consumer):
             await self.wait(self.can_resume_flow.wait())
         fetched = await self._leased.take(timeout)
         generation = self.app.consumer_generation_id
-        for tp, records, _ in fetched:
+        for each in fetched:
             if self.should_stop or not self.flow_active:
                 return  # a rebalance has begun, and ends with a seek
             if self.app.consumer_generation_id != generation:
                 return
+            if not self._leased.is_current(each):
+                continue  # Faust may have kept us waiting, and a rebalance has begun meanwhile
+            tp, records, _ = each
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if tp.topic == self.source_topic:
                 yield tp, self._batch_message(tp, records, generation)

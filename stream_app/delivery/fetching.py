@@ -75,9 +75,9 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
     drained at once, whatever the agent does. So each fetch asks for every partition; aiokafka
     leaves those with records not yet drained out of it, and they would wait until it comes back.
 
-    What is drained is passed on if no rebalance was under way at that moment and its partition has
-    not been sought since. Anything else comes again, for a rebalance ends with a seek to the
-    committed offsets, and what is drained after that seek is put back.
+    What is drained is passed on if no rebalance was under way at that moment, none is now, and its
+    partition has not been sought since. Anything else comes again, for a rebalance ends with a seek
+    to the committed offsets, and what is drained after that seek is put back.
     """
 
     lease_renewed_at = float("-inf")
@@ -131,7 +131,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def take(self, timeout_s: float) -> list[Fetched]:
-        """Return what was fetched, waiting for it at most ``timeout_s``."""
+        """Return what was fetched, current or not, waiting for it at most ``timeout_s``."""
         if not self._fetched:
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
@@ -139,12 +139,13 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
                     await self._arrived.wait()
         taken = [self._fetched.popleft() for _ in range(len(self._fetched))]
         self._taken.set()
-        rebalancing = self.app.rebalancing
-        return [
-            each
-            for each in taken
-            if each.seeks == self._seeks[each.tp] and not (rebalancing and self._is_source(each.tp))
-        ]
+        return taken
+
+    def is_current(self, fetched: Fetched) -> bool:
+        """Tell whether this may be handed on at this moment; if not, it comes again."""
+        if self.app.rebalancing and self._is_source(fetched.tp):
+            return False
+        return fetched.seeks == self._seeks[fetched.tp]
 
     async def _fetch_ahead(self) -> None:
         with contextlib.suppress(ConsumerStoppedError):

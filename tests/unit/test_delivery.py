@@ -21,7 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from stream_app.delivery import BatchApp, BatchConsumer, RecordBatch
-from stream_app.delivery.fetching import LeasedConsumerThread
+from stream_app.delivery.fetching import Fetched, LeasedConsumerThread
 
 SOURCE = TP("events", 0)
 OTHER = TP("changelog", 0)
@@ -169,9 +169,11 @@ def bare_thread(position: Position, rebalancing: bool = False) -> Any:
 
 async def taken(thread: Any) -> list[tuple[TP, list[int]]]:
     thread._fetched += await thread._fetch()
-    return [
-        (each.tp, [record.offset for record in each.records]) for each in await thread.take(0.01)
-    ]
+    return [(each.tp, [record.offset for record in each.records]) for each in await current(thread)]
+
+
+async def current(thread: Any) -> list[Fetched]:
+    return [each for each in await thread.take(0.01) if thread.is_current(each)]
 
 
 async def test_what_arrives_is_handed_over() -> None:
@@ -193,7 +195,7 @@ async def test_what_was_drained_before_a_seek_is_dropped_for_it_comes_again() ->
     thread = bare_thread(Position({SOURCE: 7}, {}))
     thread._fetched += await thread._fetch()
     await thread._seek_to_committed()
-    assert [each.tp for each in await thread.take(0.01)] == [OTHER]
+    assert [each.tp for each in await current(thread)] == [OTHER]
     assert [tp for tp, _ in await taken(thread)] == [SOURCE, OTHER]
 
 
@@ -201,7 +203,38 @@ async def test_what_was_drained_before_a_rebalance_is_dropped_in_it() -> None:
     thread = bare_thread(Position({SOURCE: 7}, {}))
     thread._fetched += await thread._fetch()
     thread.app.rebalancing = True
-    assert [each.tp for each in await thread.take(0.01)] == [OTHER]
+    assert [each.tp for each in await current(thread)] == [OTHER]
+
+
+class Handing(BatchConsumer):
+    """A consumer that hands on what its thread has, and is never asked to stop."""
+
+    should_stop = False
+
+
+async def test_a_rebalance_that_begins_while_batches_are_handed_on_ends_it_at_once() -> None:
+    """A batch handed on after it would take number 0 of those that follow the rebalance."""
+    second = TP("events", 1)
+    thread = bare_thread(Position({SOURCE: 7, second: 7}, {}))
+    thread.app = SimpleNamespace(
+        rebalancing=False,
+        rebalancing_count=1,
+        consumer_generation_id=4,
+        monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
+    )
+    consumer: Any = object.__new__(Handing)
+    consumer.source_topic, consumer.app, consumer._thread = "events", thread.app, thread
+    consumer.flow_active, consumer.highwater = True, lambda _: 0
+    consumer._sequences, consumer._sequences_since = defaultdict(int), -1
+    thread._fetched += [Fetched(SOURCE, [record(7)], 0), Fetched(second, [record(7)], 0)]
+    handed = consumer.getmany(0.01)
+    assert (await anext(handed))[0] == SOURCE
+    thread.app.rebalancing, thread.app.rebalancing_count = True, 2
+    assert [tp async for tp, _ in handed] == []
+    thread.app.rebalancing = False
+    thread._fetched.append(Fetched(second, [record(7)], 0))
+    ((_, message),) = [each async for each in consumer.getmany(0.01)]
+    assert message.value.sequence == 0
 
 
 async def test_a_seek_goes_to_the_beginning_where_nothing_was_committed() -> None:
