@@ -85,7 +85,7 @@ def evaluate(settings: Settings, data: Interactions, request: Request, bar: Bar)
         seed=request.plan.seed,
         versions=versions(),
         model=_model_facts(variants, request.model),
-        data=_facts(data, request.dataset),
+        data=_facts(data, request.dataset, policy),
         protocols=found,
         seconds=time.monotonic() - started,
         counterfactual=counterfactual,
@@ -201,7 +201,7 @@ def _with_rows(settings: Settings, data: Interactions, model: Path | None) -> En
     return replace(model_bundle.opened(config), slab_rows=rows, cache_dir=cache)
 
 
-def _facts(data: Interactions, dataset: str) -> dict[str, str]:
+def _facts(data: Interactions, dataset: str, policy: WindowPolicy) -> dict[str, str]:
     first, last = (np.datetime64(int(t), "ms").astype("datetime64[D]")
                    for t in (data.times_ms.min(), data.times_ms.max()))  # fmt: skip
     return {
@@ -211,6 +211,8 @@ def _facts(data: Interactions, dataset: str) -> dict[str, str]:
         "items": f"{len(data.item_ids):,}",
         "from": str(first),
         "to": str(last),
+        "window_max_events": f"{policy.max_events:,}",
+        "window_max_age_ms": f"{policy.max_age_ms:,}",
     }
 
 

@@ -23,7 +23,7 @@ def blocks(report: Report, *, with_plots: bool) -> list[Block]:
     page: list[Block] = [
         Heading(1, "Evaluation"),
         Paragraph(
-            "Written by the command below, which overwrites it; `evaluation.json` beside it has "
+            "Written by the command below, which overwrites it; the .json of the same name has "
             "every figure. Brackets are 95 % bootstrap intervals over users; differences are "
             "paired. Ties and scores that are not numbers count against a model."
         ),

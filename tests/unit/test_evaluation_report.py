@@ -72,6 +72,7 @@ def test_the_last_line_is_the_main_metrics(written: tuple[Path, list[str]]) -> N
         assert last[protocol["name"]]["ndcg@10"] == round(ours["metrics"]["ndcg@10"]["mean"], 6)
         assert last[protocol["name"]]["questions"] == protocol["questions"] > 29
     assert last["model_id"] == report["model"]["model_id"]
+    assert report["data"]["window_max_age_ms"] == "2,592,000,000"
 
 
 def test_the_report_has_all_that_was_asked(written: tuple[Path, list[str]]) -> None:
