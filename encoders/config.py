@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from encoders.errors import EncoderConfigInvalid
-from encoders.interface import GRANULARITIES
+from encoders.interface import GRANULARITIES, MEDIA
 from state.event import TYPE_CODES
 
 Fusion = Literal["add", "weighted_mean", "attention", "concat"]
@@ -126,18 +126,23 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether context takes part. Untrained it adds exactly zero."""
     text_model_id: str = ""
     """Content hash of the text model this was made for; empty: any of the same dimensions."""
+    media_dimensions: int = 0
+    """Numbers of the vector that an item may bring beside its text; 0: none is taken. Where it is
+    taken, the item tower adds it, and ``media`` is one more granularity."""
     sequence: SequenceConfig | None = None
     """How paragraph and document read their events; none: as a weighted mean, order but for
     recency aside, which is what it is before training."""
 
     def __post_init__(self) -> None:
-        _check_weights("weights", self.weights, frozenset(GRANULARITIES))
+        _check_weights("weights", self.weights, frozenset(self.granularities))
         _check_weights(
             "event_type_weights", self.event_type_weights, frozenset(k.value for k in TYPE_CODES)
         )
         if not any(self.weights.values()):
             raise ValueError("weights: at least one granularity needs a weight above 0")
-        for name in ("dimensions", "rank_half_life_events", "time_half_life_ms"):
+        for name in (
+            "dimensions", "rank_half_life_events", "time_half_life_ms", "media_dimensions"
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, is {getattr(self, name)}")
         if self.session_gap_ms < 1:
@@ -148,10 +153,20 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"({self.sequence.heads})"
             )
 
+    @property
+    def granularities(self) -> tuple[str, ...]:
+        """Those that a weight can be given to."""
+        return (*GRANULARITIES, MEDIA) if self.media_dimensions else GRANULARITIES
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Those that take part in the fusion."""
+        return tuple(name for name in self.granularities if self.weights.get(name, 0.0) > 0.0)
+
     def shares(self) -> tuple[float, ...]:
-        """Return the granularity weights scaled to sum 1, in the order of ``GRANULARITIES``."""
+        """Return the granularity weights scaled to sum 1, in the order of ``granularities``."""
         total = sum(self.weights.values())
-        return tuple(self.weights.get(name, 0.0) / total for name in GRANULARITIES)
+        return tuple(self.weights.get(name, 0.0) / total for name in self.granularities)
 
 
 def _check_weights(field_name: str, weights: dict[str, float], known: frozenset[str]) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save as save_tensors
 from encoders.config import InterestConfig
 from encoders.context_features import FEATURES
 from encoders.errors import InterestModelInvalid
-from encoders.interface import GRANULARITIES
+from encoders.interface import MEDIA
 from encoders.item_tower import KEY_BYTES
 from encoders.sequence_reader import SequenceReader
 from encoders.tokens import LEVELS
@@ -111,8 +111,15 @@ def _check(
     if ("residual.keys" in tensors) != ("residual.vectors" in tensors):
         raise InterestModelInvalid(f"{folder}: residual.keys and residual.vectors go together")
     read = ("paragraph", "document") if config.sequence is not None else ()
-    active = [name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0]
-    needed = [name for name in active if name not in read]
+    if config.media_dimensions:
+        needed_by_media = ["tower.gain", "media.centre", "media.whiten", "tower.media.V"]
+        needed_by_media += [f"{MEDIA}.V"] if MEDIA in config.active else []
+        for name in needed_by_media:
+            if name not in tensors:
+                raise InterestModelInvalid(
+                    f"{folder}: tensor {name} is missing, which media_dimensions needs"
+                )
+    needed = [name for name in config.active if name not in (*read, MEDIA)]
     if not absent:
         needed.append("tower")
     lacking = [name for name in needed if f"{name}.V" not in tensors]
@@ -127,7 +134,7 @@ def _shapes(
     config: InterestConfig, tensors: dict[str, torch.Tensor], text_dimensions: int, vocabulary: int
 ) -> dict[str, tuple[int, ...]]:
     dimensions = config.dimensions or text_dimensions
-    active = sum(weight > 0.0 for weight in config.weights.values())
+    active = len(config.active)
     shapes: dict[str, tuple[int, ...]] = {
         "centre": (LEVELS, text_dimensions),
         "salience": (vocabulary,),
@@ -148,8 +155,15 @@ def _shapes(
     if config.sequence is not None:
         reader = SequenceReader(config.sequence, dimensions).state_dict()
         shapes |= {f"reader.{name}": tuple(tensor.shape) for name, tensor in reader.items()}
-    for name in (*GRANULARITIES, "context", "tower"):
+    of_media: tuple[str, ...] = ()
+    if config.media_dimensions:
+        count = config.media_dimensions
+        shapes |= {"media.centre": (count,), "media.whiten": (count, count)}
+        of_media = (MEDIA, "tower.media")
+    for name in (*config.granularities, "context", "tower", *of_media[1:]):
         width = len(FEATURES) if name == "context" else text_dimensions
+        if name in of_media:
+            width = config.media_dimensions
         if config.sequence is not None and name in ("paragraph", "document"):
             width = dimensions
         if name == "tower" and tensors.get("tower.V", torch.empty(0)).shape[-1] == LEVELS * width:

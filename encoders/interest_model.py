@@ -10,8 +10,10 @@ Tensors are named ``<granularity>.W`` and so on, ``context.W``, ``attention.q``,
 ``centre`` [3, T], ``salience`` [V], ``whiten`` [3, T, T], ``context.mean`` and ``context.scale``
 [F], ``context.Q`` [D, T]. One that is absent has its untrained value: W, U, b, c, d, q and Q zero,
 V the identity (the context's: zero), F the blocks of the weighted mean, whitening the identity.
-``tower.*`` and ``residual.*`` are those of ``item_tower``, ``reader.*`` of ``sequence_reader``;
-where there is a reader, the x_i of paragraph and document is what it read, [B, D].
+``media.centre`` [M] and ``media.whiten`` [M, M] prepare what items bring beside their text
+(``media_rows``). ``tower.*`` and ``residual.*`` are those of ``item_tower``, ``reader.*`` of
+``sequence_reader``; where there is a reader, the x_i of paragraph and document is what it read,
+[B, D].
 ``exp(score.scale) cosine + score.shift`` is the loss's logit or number of a user and an item.
 ``several.F`` [K, D, D] turns the fused vector into K more, one per interest.
 """
@@ -28,8 +30,9 @@ from torch.nn import functional
 from encoders.config import InterestConfig
 from encoders.context_features import FEATURES
 from encoders.interest_perceptron import Perceptron
-from encoders.interface import GRANULARITIES
+from encoders.interface import MEDIA
 from encoders.item_tower import ItemTower
+from encoders.media_rows import MediaPerceptron
 from encoders.sequence_reader import SequenceReader
 from encoders.tokens import LEVELS, TEXT
 
@@ -37,7 +40,7 @@ _BLOCK_USERS = 64
 """Products of trained weights always have this many rows (the last block is filled up): a product
 of another size may use another kernel, and the vector would depend on the batch."""
 
-_FIXED = ("centre", "salience")
+_FIXED = ("centre", "salience", "media.centre", "media.whiten")
 
 NEGLIGIBLE_NORM = 1e-5
 """Text vectors have length 1, so a shorter sum is rounding of the centring: it means nothing, and
@@ -60,6 +63,15 @@ class Projection(Perceptron):
         bent = self.W is not None and bool(self.W.any())
         shifted = self.c is not None and bool(self.c.any())
         return straight and not bent and not shifted
+
+
+class MediaProjection(MediaPerceptron):
+    """P_i of what items bring beside their text: [B, M + 1] to [B, D]."""
+
+    is_identity = False
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(tensors, MEDIA, "c")
 
 
 class Context(Perceptron):
@@ -110,8 +122,13 @@ class InterestModel(nn.Module):
         super().__init__()
         self.config = config
         self.dimensions = dimensions
-        self.active = tuple(name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0)
-        self._projections = nn.ModuleDict({n: Projection(tensors, n) for n in GRANULARITIES})
+        self.active = config.active
+        self._projections = nn.ModuleDict(
+            {
+                name: MediaProjection(tensors) if name == MEDIA else Projection(tensors, name)
+                for name in config.granularities
+            }
+        )
         self.context = Context(tensors)
         query, joint = tensors.get("attention.q"), tensors.get("concat.F")
         self.query = None if query is None else nn.Parameter(query.float())
@@ -128,10 +145,10 @@ class InterestModel(nn.Module):
         self.score_scale = nn.Parameter(tensors.get("score.scale", torch.zeros(())).float())
         self.score_shift = nn.Parameter(tensors.get("score.shift", torch.zeros(())).float())
 
-    def projection(self, granularity: str) -> Projection:
+    def projection(self, granularity: str) -> Projection | MediaProjection:
         """Return P_i of a granularity, active or not."""
         projection = self._projections[granularity]
-        assert isinstance(projection, Projection)
+        assert isinstance(projection, Projection | MediaProjection)
         return projection
 
     @property
@@ -184,9 +201,9 @@ class InterestModel(nn.Module):
         features: torch.Tensor | None = None,
         queries: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """x of each active granularity, [B, T] pooled, centred and whitened or [B, D] read; [B, F]
-        features and [B, T] queries of the context -> [B, 1 + K, D] unit length: the vector, and
-        the K of several interests where the model has them."""
+        """x of each active granularity, [B, T] pooled, centred and whitened, [B, D] read or
+        [B, M + 1] of media; [B, F] features and [B, T] queries of the context -> [B, 1 + K, D] unit
+        length: the vector, and the K of several interests where the model has them."""
         projected = torch.stack(
             [self.projection(name)(part) for name, part in zip(self.active, x, strict=True)]
         )
@@ -204,7 +221,7 @@ class InterestModel(nn.Module):
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every tensor by the name it has in the folder, on the CPU."""
         found = dict(self.fixed)
-        for name in GRANULARITIES:
+        for name in self.config.granularities:
             found |= self.projection(name).tensors(name, "c")
         context = self.context.tensors("context", "d")
         if context:
@@ -278,4 +295,6 @@ def in_blocks(
 def unit_or_zero(vectors: torch.Tensor) -> torch.Tensor:
     """Scale the last dimension to length 1; what is negligible becomes exactly zero."""
     norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return torch.where(norms > NEGLIGIBLE_NORM, vectors / norms, torch.zeros_like(vectors))
+    tells = norms > NEGLIGIBLE_NORM
+    # Divided by 1, not by 0: the slope of what is not taken would be NaN, and spoil the others.
+    return torch.where(tells, vectors / torch.where(tells, norms, 1.0), torch.zeros_like(vectors))

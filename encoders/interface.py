@@ -5,7 +5,7 @@ Legend: B users, L events of all users in the batch, N texts, D dimensions, G gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 GRANULARITIES = ("word", "sentence", "paragraph", "document")
+"""Of text; a model may have been trained with ``MEDIA`` beside them."""
+MEDIA = "media"
+"""What items bring beside their text: an image's or a sound's vector."""
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -45,8 +48,8 @@ class Interests:
     vectors: Float32
     """[B, D] unit length; all zero where no text of the user is known."""
     granularities: Float32 | None = None
-    """[B, G, D] when asked for, in the order of ``GRANULARITIES``; unit length or zero. One that a
-    trained model was trained without is zero."""
+    """[B, G, D] when asked for, in the order of ``EncoderInfo.granularities``; unit length or
+    zero. One that a trained model was trained without is zero."""
     several: Float32 | None = None
     """[B, K, D] one vector per interest of a user, where the model was trained to have them; unit
     length, or zero where ``vectors`` is."""
@@ -68,6 +71,8 @@ class EncoderInfo:
     last bits of a vector, so it is no part of ``model_id``."""
     vectors: Literal["float32", "float16"] = "float32"
     """How vectors are kept, and to be published; those that come out of here are float32."""
+    media_dimensions: int = 0
+    """Numbers of an item's media vector, M; 0: the model takes none."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class TextReport:
     """Tokens that went through the text model."""
     failed: list[tuple[int, str]] = field(default_factory=list)
     """(row, reason) of texts without a vector; their rows count as unknown."""
+    media_refused: list[tuple[int, str]] = field(default_factory=list)
+    """(row, reason) of media vectors that were left out; their rows go by text alone."""
 
 
 class InterestEncoder(Protocol):
@@ -91,8 +98,13 @@ class InterestEncoder(Protocol):
     def info(self) -> EncoderInfo:
         """What this encoder is; does not change over its life."""
 
-    def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:
+    def put_texts(
+        self, texts: Sequence[tuple[int, str]], media: Mapping[int, Float32] | None = None
+    ) -> TextReport:
         """Embed texts and keep their vectors under the row numbers of the caller.
+
+        ``media`` are vectors [M] that some of the rows bring beside their text; a model that was
+        trained without pays no heed to them.
 
         A row may be given again with another text, which replaces the first. One bad text never
         harms the others; a text of white space only is known and says nothing.

@@ -2,13 +2,14 @@
 
 Legend: N items, T dimensions of the text model, D of the vectors, M items known in training. ::
 
-    item = LayerNorm(W gelu(U x + b) + V x + c + r)       x whitened and centred, r of known items
+    item = LayerNorm(W gelu(U x + b) + V x + c + r + m)   x whitened and centred, r of known items
 
-x is the whole text's vector, or those of all three levels side by side: as wide as V takes it.
+x is the whole text's vector, or those of all three levels side by side: as wide as V takes it. m is
+the projection of what the item brings beside its text (``media_rows``), zero where it brings none.
 
-Tensors are ``tower.W`` and so on, ``tower.gain``, ``tower.shift``, and for the residuals
-``residual.keys`` [M, 16] and ``residual.vectors`` [M, D]. An item is known again by its text, for
-text is all that an encoder is given: who changes an item's text has a new item, whose r is zero.
+Tensors are ``tower.W`` and so on, ``tower.gain``, ``tower.shift``, ``tower.media.W`` and so on, and
+for the residuals ``residual.keys`` [M, 16] and ``residual.vectors`` [M, D]. An item is known again
+by its text, which every item has: who changes an item's text has a new item, whose r is zero.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from encoders.interest_perceptron import Perceptron
 from encoders.interface import Int64
+from encoders.media_rows import MediaPerceptron
 from encoders.text_rows import content_key
 
 KEY_BYTES = 16
@@ -49,6 +51,9 @@ class ItemTower(nn.Module):
         super().__init__()
         self.residual_dropout = residual_dropout
         self.perceptron = Perceptron(tensors, "tower", "c", dropout, functional.gelu)
+        self.media = None
+        if "tower.media.V" in tensors:
+            self.media = MediaPerceptron(tensors, "tower.media", "c")
         self.gain = nn.Parameter(tensors["tower.gain"].float())
         self.shift = nn.Parameter(tensors["tower.shift"].float())
         residual = tensors.get("residual.vectors")
@@ -71,9 +76,14 @@ class ItemTower(nn.Module):
             return np.full(len(texts), -1, dtype=np.int64)
         return np.array([self._place_of.get(residual_key(text), -1) for text in texts], np.int64)
 
-    def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """[N, width] centred and whitened text vectors, [N] places of residuals -> [N, D]."""
+    def forward(
+        self, x: torch.Tensor, places: torch.Tensor, media: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[N, width] centred and whitened text vectors, [N] places of residuals, [N, M + 1] media
+        of a model that takes them -> [N, D]."""
         vectors = self.perceptron(x)
+        if self.media is not None and media is not None:
+            vectors = vectors + self.media(media)
         if self.residual is not None:
             found = functional.embedding(places.clamp(min=0), self.residual)
             own = places >= 0
@@ -85,6 +95,8 @@ class ItemTower(nn.Module):
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors by the names they have in the folder."""
         found = self.perceptron.tensors("tower", "c")
+        if self.media is not None:
+            found |= self.media.tensors("tower.media", "c")
         found |= {"tower.gain": self.gain.detach(), "tower.shift": self.shift.detach()}
         if self.residual is not None and self._keys is not None:
             found |= {"residual.vectors": self.residual.detach(), "residual.keys": self._keys}

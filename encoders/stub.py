@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -53,7 +53,9 @@ class StubEncoder:
             vectors=config.vectors,
         )
 
-    def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:
+    def put_texts(
+        self, texts: Sequence[tuple[int, str]], media: Mapping[int, Float32] | None = None
+    ) -> TextReport:
         """See ``InterestEncoder.put_texts``; a word counts as one token."""
         self._rows.check(texts)
         hits = encoded = tokens = 0

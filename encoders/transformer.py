@@ -6,7 +6,8 @@ granularities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from encoders.event_weights import EventWeigher, WeightedEvents
 from encoders.interest_folder import InterestBundle
 from encoders.interest_model import InterestModel, in_blocks, unit_or_zero
 from encoders.interface import (
-    GRANULARITIES,
+    MEDIA,
     EncoderInfo,
     Float32,
     Int32,
@@ -27,6 +28,7 @@ from encoders.interface import (
     TextReport,
     WindowBatch,
 )
+from encoders.media_rows import MediaRows
 from encoders.sequence_batches import BLOCK_USERS, rectangles
 from encoders.text_encoder import TextEncoder
 from encoders.text_store import TextStore
@@ -65,23 +67,33 @@ class TransformerEncoder:
         if self._model.tower is not None:
             shape = (config.slab_rows, dimensions)
             self._items = torch.zeros(shape, device=self._text.device)
+        self._media = None
+        if bundle.config.media_dimensions:
+            self._media = MediaRows(config.slab_rows, bundle.tensors, self._text.device)
         centre = bundle.tensors.get("centre", torch.zeros(3, self._text.dimensions))
         self._centre = centre.float().to(self._text.device)
         self._weigher = EventWeigher(bundle.config)
-        self._shares = dict(zip(GRANULARITIES, bundle.config.shares(), strict=True))
+        names = bundle.config.granularities
+        self._shares = dict(zip(names, bundle.config.shares(), strict=True))
         self.info = EncoderInfo(
             model_id=model_files.model_id(self._text.content_id, bundle.content_id, config.vectors),
             dimensions=dimensions,
-            granularities=GRANULARITIES,
+            granularities=names,
             weights=bundle.config.shares(),
             device=str(self._text.device),
             backend=self._text.backend,
             vectors=config.vectors,
+            media_dimensions=bundle.config.media_dimensions,
         )
 
-    def put_texts(self, texts: Sequence[tuple[int, str]]) -> TextReport:
+    def put_texts(
+        self, texts: Sequence[tuple[int, str]], media: Mapping[int, Float32] | None = None
+    ) -> TextReport:
         """See ``InterestEncoder.put_texts``."""
         report = self._store.put(texts)
+        if self._media is not None:
+            refused = self._media.put(list(dict(texts)), media or {})
+            report = replace(report, media_refused=refused)
         if self._items is not None:
             self._raise_tower(dict(texts), self._items)
         return report
@@ -94,8 +106,10 @@ class TransformerEncoder:
         rows = torch.tensor(list(texts), device=items.device, dtype=torch.int64)
         with torch.inference_mode():
             levels = self._store.vectors[rows] - self._centre
+            more = () if self._media is None else (self._media.vectors[rows],)
             items[rows] = in_blocks(
-                lambda part, place: tower(self._model.tower_x(part), place), levels, places
+                lambda part, place, *media: tower(self._model.tower_x(part), place, *media),
+                *(levels, places, *more),
             )
 
     def drop_texts(self, texts: Sequence[tuple[int, str]]) -> None:
@@ -177,7 +191,10 @@ class TransformerEncoder:
         return in_blocks(apply, *x, *context)
 
     def _x(self, granularity: str, events: WeightedEvents) -> torch.Tensor:
-        """[B, T] pooled or [B, D] read: what P_i is made of."""
+        """[B, T] pooled, [B, D] read or [B, M + 1] of media: what P_i is made of."""
+        if granularity == MEDIA:
+            assert self._media is not None
+            return self._media.pool(events)
         if self._model.reads(granularity):
             return self._read(granularity, events)
         level = _LEVEL_OF[granularity]
@@ -248,7 +265,7 @@ class TransformerEncoder:
     def _granularities(self, events: WeightedEvents) -> Float32:
         silent = torch.from_numpy(~events.has_weight).to(self._text.device)
         parts = []
-        for name in GRANULARITIES:
+        for name in self.info.granularities:
             if not self._model.knows(name):
                 parts.append(self._centre.new_zeros(len(silent), self.info.dimensions))
                 continue

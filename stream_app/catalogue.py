@@ -1,4 +1,5 @@
-"""The items topic as every worker knows it: item id -> text, in a RocksDB of its own.
+"""The items topic as every worker knows it: item id -> text (and media vector, where an item brings
+one), in a RocksDB of its own.
 
 Read from its beginning with a plain consumer, a batch at a time, the offsets stored beside the
 texts; then followed live. Every worker has the whole of it, for any user may meet any item.
@@ -10,33 +11,37 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
+import numpy as np
 import rocksdict
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from encoders.interface import Float32
 from stream_app.dead_letters import DeadLetter
+from stream_app.item_record import Item
 from stream_app.status import Counts
 
 log = logging.getLogger("stream_app.catalogue")
 
 _ITEM = b"i"
+_MEDIA = b"m"
 _OFFSET = b"o"
 _PUBLISHED = b"p"
 _BATCH_RECORDS = 2000
 _PROGRESS_EVERY_S = 5.0
 
 
-class Item(msgspec.Struct, frozen=True):
-    """A record of the items topic. Other fields are the owner's affair."""
-
-    item_id: str
-    text: str
-
-
 _item_decoder = msgspec.json.Decoder(Item)
+
+
+class _Stored(NamedTuple):
+    """What the database holds of an item; nothing of one that was deleted."""
+
+    text: bytes | None
+    media: bytes | None
 
 
 class Catalogue:
@@ -116,37 +121,42 @@ class Catalogue:
         if not fetched:
             return
         batch = rocksdict.WriteBatch(raw_mode=True)
-        texts: dict[str, str | None] = {}
+        now: dict[str, _Stored] = {}
         for tp, records in fetched.items():
             for record in records:
                 try:
-                    item_id, text = self._item(record)
+                    item_id, stored = self._item(record)
                 except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
                     self._refuse(record, str(error))
                 else:
-                    texts[item_id] = text
+                    now[item_id] = stored
             batch.put(_OFFSET + b"%d" % tp.partition, b"%d" % (records[-1].offset + 1))
-        before = self.texts(list(texts))
-        for (item_id, text), old in zip(texts.items(), before, strict=True):
-            key = _ITEM + item_id.encode()
-            if text is None:
-                batch.delete(key)
-                batch.delete(_PUBLISHED + item_id.encode())
-            else:
-                batch.put(key, text.encode())
-            self.known += (text is not None) - (old is not None)
+        ids = [item_id.encode() for item_id in now]
+        texts, media = (self._get([kind + each for each in ids]) for kind in (_ITEM, _MEDIA))
+        before = [_Stored(*old) for old in zip(texts, media, strict=True)]
+        for encoded, stored, old in zip(ids, now.values(), before, strict=True):
+            for kind, value in ((_ITEM, stored.text), (_MEDIA, stored.media)):
+                if value is None:
+                    batch.delete(kind + encoded)
+                else:
+                    batch.put(kind + encoded, value)
+            if stored.text is None:
+                batch.delete(_PUBLISHED + encoded)
+            self.known += (stored.text is not None) - (old.text is not None)
         self._db.write(batch)
-        self._changed([i for i, o in zip(texts, before, strict=True) if texts[i] != o])
+        self._changed([i for i, old in zip(now, before, strict=True) if now[i] != old])
 
-    def _item(self, record: ConsumerRecord) -> tuple[str, str | None]:
+    def _item(self, record: ConsumerRecord) -> tuple[str, _Stored]:
         if record.key is None:
             raise ValueError("an item needs its id as key")
         if record.value is None:
-            return record.key.decode(), None
+            return record.key.decode(), _Stored(None, None)
         item = _item_decoder.decode(record.value)
         if item.item_id.encode() != record.key:
             raise ValueError("the record key must be the item_id, in UTF-8")
-        return item.item_id, item.text[: self._max_text_chars]
+        media = item.media()
+        text = item.text[: self._max_text_chars].encode()
+        return item.item_id, _Stored(text, None if media is None else media.tobytes())
 
     def _refuse(self, record: ConsumerRecord, detail: str) -> None:
         self._counts.items_refused += 1
@@ -166,6 +176,11 @@ class Catalogue:
         """Return each item's text, ``None`` where the catalogue has none (yet)."""
         found = self._get([_ITEM + item_id.encode() for item_id in item_ids])
         return [None if value is None else value.decode() for value in found]
+
+    def media(self, item_ids: Sequence[str]) -> list[Float32 | None]:
+        """Return what each item brings beside its text, [M]; ``None`` where it brings nothing."""
+        found = self._get([_MEDIA + item_id.encode() for item_id in item_ids])
+        return [None if value is None else np.frombuffer(value, np.float32) for value in found]
 
     def items(self) -> Iterator[tuple[str, str]]:
         """Yield (item id, text) of the whole catalogue, by item id."""

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -68,9 +68,9 @@ def request_close() -> None:
         _encoder.close()
 
 
-def request_texts(texts: Sequence[tuple[int, str]]) -> TextReport:
-    """Embed texts and keep them under their row numbers."""
-    return _loaded().put_texts(texts)
+def request_texts(texts: Sequence[tuple[int, str]], media: Mapping[int, Float32]) -> TextReport:
+    """Embed texts and keep them, and the media of some of them, under their row numbers."""
+    return _loaded().put_texts(texts, media)
 
 
 def request_forgetting(texts: Sequence[tuple[int, str]]) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from encoders.interface import Float32, Int32, Int64, Interests, UInt8, WindowBatch
+from encoders.interface import (
+    Float32,
+    Int32,
+    Int64,
+    Interests,
+    TextReport,
+    UInt8,
+    WindowBatch,
+)
 from state.window import Window
 from stream_app.dead_letters import DeadLetter
 from stream_app.encoder_child import (
@@ -34,6 +42,9 @@ class Texts(Protocol):
 
     def texts(self, item_ids: Sequence[str]) -> list[str | None]:
         """Return each item's text, ``None`` where the catalogue has none (yet)."""
+
+    def media(self, item_ids: Sequence[str]) -> list[Float32 | None]:
+        """Return what each item brings beside its text, ``None`` where it brings nothing."""
 
 
 Result = tuple[Float32 | None, Float32 | None, str]
@@ -88,6 +99,8 @@ class WindowEncoder:
         self._bury = bury
         self._gathering = asyncio.Lock()
         self._poison: dict[str, str] = {}
+        self._without_media: dict[str, None] = {}
+        """Items whose media vector the model does not take: each is told of once."""
         self._suspicious = False
         """The last texts put failed once: the next failure is theirs, not chance."""
 
@@ -100,6 +113,7 @@ class WindowEncoder:
         for item_id in item_ids:
             self._rows.discard(item_id)
             self._poison.pop(item_id, None)
+            self._without_media.pop(item_id, None)
         return arrived
 
     async def forget(self, texts: Sequence[str]) -> None:
@@ -244,8 +258,7 @@ class WindowEncoder:
     async def _put(self, texts: list[tuple[str, int, str]]) -> None:
         """Put texts into their rows; find the poison if that fails twice."""
         try:
-            rows = [(row, text) for _, row, text in texts]
-            report = await self._process.call(request_texts, rows)
+            report = await self._request_texts(texts)
         except EncoderFailed as error:
             if not self._suspicious:
                 self._suspicious = True
@@ -262,6 +275,38 @@ class WindowEncoder:
         for key, row, text in texts:
             if row in failed:
                 self._condemn(key, text, failed[row])
+        self._tell_of_media(texts, dict(report.media_refused))
+
+    async def _request_texts(self, texts: Sequence[tuple[str, int, str]]) -> TextReport:
+        media: dict[int, Float32] = {}
+        info = self._process.info
+        if info is not None and info.media_dimensions:
+            items = [(key, row) for key, row, _ in texts if not key.startswith(_INLINE)]
+            found = self._texts.media([key for key, _ in items])
+            media = {
+                row: vector
+                for (_, row), vector in zip(items, found, strict=True)
+                if vector is not None
+            }
+        rows = [(row, text) for _, row, text in texts]
+        return await self._process.call(request_texts, rows, media)
+
+    def _tell_of_media(
+        self, texts: Sequence[tuple[str, int, str]], refused: Mapping[int, str]
+    ) -> None:
+        """The items count by their texts; a person is told, once."""
+        for key, row, text in texts:
+            if row not in refused or key in self._without_media:
+                continue
+            self._without_media[key] = None
+            if len(self._without_media) > _MAX_POISON:
+                del self._without_media[next(iter(self._without_media))]
+            self._counts.media_refused += 1
+            self._bury(
+                DeadLetter(
+                    key.encode(), text.encode(), "media-not-usable", refused[row], "", -1, -1
+                )
+            )
 
     async def _halve(self, texts: list[tuple[str, int, str]], error: EncoderFailed) -> None:
         if len(texts) == 1:
@@ -271,7 +316,7 @@ class WindowEncoder:
         middle = len(texts) // 2
         for half in (texts[:middle], texts[middle:]):
             try:
-                await self._process.call(request_texts, [(row, text) for _, row, text in half])
+                await self._request_texts(half)
             except EncoderFailed as failure:
                 await self._halve(half, failure)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from encoders.evaluation.interactions import Interactions, from_events
+from encoders.interface import Float32
 from state.event import Event, EventLimits, EventType, InvalidEvent, decode
 from stream_app import movielens, record_files
 from stream_app.errors import FixData
+from stream_app.item_record import Item
 
 NO_TIMESTAMP_MS = 2**62
 """A file has no record timestamps: an event without a time of its own is told by this one, and
@@ -37,8 +40,7 @@ def file_interactions(events: Path, items: Path) -> Interactions:
             message names file and line.
     """
     lines = list(record_files.items(items))
-    catalogue = {item.item_id: item.text for item, _ in lines}
-    if not catalogue:
+    if not lines:
         raise FixData(f"{items} holds no items")
     limits = EventLimits()
     found: list[Event] = []
@@ -53,7 +55,36 @@ def file_interactions(events: Path, items: Path) -> Interactions:
     if not found:
         raise FixData(f"{events} holds no events")
     genres = {item.item_id: _genres(line) for item, line in lines}
-    return from_events(found, catalogue, genres=genres if any(genres.values()) else None)
+    return file_or_topic_interactions(
+        found,
+        {item.item_id: item for item, _ in lines}.values(),
+        str(items),
+        genres if any(genres.values()) else None,
+    )
+
+
+def file_or_topic_interactions(
+    events: Sequence[Event],
+    items: Iterable[Item],
+    where: str,
+    genres: Mapping[str, tuple[str, ...]] | None = None,
+) -> Interactions:
+    """Return the columns of events over items; ``where`` they come from is for the message.
+
+    Raises:
+        FixData: the items bring media vectors of different lengths.
+    """
+    texts: dict[str, str] = {}
+    media: dict[str, Float32] = {}
+    for item in items:
+        texts[item.item_id] = item.text
+        vector = item.media()
+        if vector is not None:
+            media[item.item_id] = vector
+    try:
+        return from_events(events, texts, genres=genres, media=media)
+    except ValueError as error:
+        raise FixData(f"{where}: {error}") from None
 
 
 class _Genres(msgspec.Struct):

@@ -111,7 +111,7 @@ class _Work:
     def safety(self) -> tuple[Counterfactual | None, Explained | None]:
         """Return what swapped words do, and scores taken apart, on leave-last-out questions."""
         setting = Setting.of(self.data, self.plan, self.plan.order)
-        explainer = self.variants.explainer(self.data.texts)
+        explainer = self.variants.explainer(self.data.texts, self.data.media)
         encoder = self.variants.make(self.variants.config)
         try:
             put_texts(encoder, self.data)

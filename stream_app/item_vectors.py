@@ -16,6 +16,7 @@ from itertools import islice
 
 import orjson
 
+from encoders.interface import Float32
 from stream_app.catalogue import Catalogue
 from stream_app.encoder_process import EncoderFailed
 from stream_app.encoding import WindowEncoder
@@ -82,12 +83,17 @@ class ItemVectors:
         while some := list(islice(items, _SCAN_ITEMS)):
             ours = {partition.number for partition in self._partitions()}
             mine = [
-                (item_id, self._mark(text))
+                (item_id, text)
                 for item_id, text in some
                 if partition_of(item_id.encode(), self._source_partitions) in ours
             ]
+            media = self._catalogue.media([item_id for item_id, _ in mine])
+            mine_marked = [
+                (item_id, self._mark(text, vector))
+                for (item_id, text), vector in zip(mine, media, strict=True)
+            ]
             marks = self._catalogue.published([item_id for item_id, _ in mine])
-            for (item_id, mark), published in zip(mine, marks, strict=True):
+            for (item_id, mark), published in zip(mine_marked, marks, strict=True):
                 if mark != published:
                     chunk.append((item_id, mark))
                 if len(chunk) == _CHUNK_ITEMS:
@@ -96,9 +102,11 @@ class ItemVectors:
         if chunk:
             yield chunk
 
-    def _mark(self, text: str) -> bytes:
+    def _mark(self, text: str, media: Float32 | None) -> bytes:
         digest = hashlib.blake2b(text.encode(), digest_size=8)
         digest.update(self._model_id.encode())
+        if media is not None:
+            digest.update(media.tobytes())
         return digest.digest()
 
     async def _publish(self, chunk: Sequence[tuple[str, bytes]], topic_partitions: int) -> None:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from stream_app.errors import FixData
+from stream_app.item_record import Item
 
 Record = tuple[bytes, bytes]
 """Key and value, ready for a topic."""
@@ -18,13 +19,6 @@ Record = tuple[bytes, bytes]
 
 class _EventLine(msgspec.Struct):
     user_id: str
-
-
-class ItemLine(msgspec.Struct):
-    """What a line of an items file must hold; more is passed on as it is."""
-
-    item_id: str
-    text: str
 
 
 def events(path: Path) -> Iterator[Record]:
@@ -44,17 +38,19 @@ def events(path: Path) -> Iterator[Record]:
             raise FixData(f"{path}, line {number}: {error}") from None
 
 
-def items(path: Path) -> Iterator[tuple[ItemLine, bytes]]:
+def items(path: Path) -> Iterator[tuple[Item, bytes]]:
     """Yield the items of a file (``-``: standard input) and the lines they come from.
 
     Raises:
-        FixData: a line without item_id or text; the message names file and line.
+        FixData: a line without item_id or text, or with a media_vector that is none; the
+            message names file and line.
     """
-    decode = msgspec.json.Decoder(ItemLine).decode
+    decode = msgspec.json.Decoder(Item).decode
     for number, line in _lines(path):
         try:
             item = decode(line)
-        except msgspec.MsgspecError as error:
+            item.media()
+        except (msgspec.MsgspecError, ValueError) as error:
             raise FixData(f"{path}, line {number}: {error}") from None
         if not item.item_id:
             raise FixData(f"{path}, line {number}: item_id must not be empty")

@@ -38,6 +38,7 @@ class Counts(msgspec.Struct):
     text_hits_memory: int = 0
     text_hits_disk: int = 0
     texts_failed: int = 0
+    media_refused: int = 0
     users_failed: int = 0
     micro_batches: int = 0
     checkpoints: int = 0

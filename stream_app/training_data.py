@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from encoders.evaluation.interactions import from_events, in_time_order, time_order
+from encoders.evaluation.interactions import in_time_order, time_order
 from encoders.interface import Float32
 from state.event import Event, EventType, InvalidEvent, decode
 from stream_app import movielens, record_files, topic_scan
 from stream_app.errors import FixData
-from stream_app.evaluation_data import NO_TIMESTAMP_MS, movielens_interactions
+from stream_app.evaluation_data import (
+    NO_TIMESTAMP_MS,
+    file_or_topic_interactions,
+    movielens_interactions,
+)
+from stream_app.item_record import Item
 from stream_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,7 +85,7 @@ def file_data(events: Path, items: Path, settings: Settings, wanted: Wanted) -> 
         FixData: a line is no event or no item, an event has no time, an item is not in the
             catalogue, or there are none; the message names file and line.
     """
-    catalogue = {item.item_id: item.text for item, _ in record_files.items(items)}
+    catalogue = {item.item_id: item for item, _ in record_files.items(items)}
     if not catalogue:
         raise FixData(f"{items} holds no items")
     found = _Found()
@@ -113,9 +118,9 @@ def topic_data(settings: Settings, wanted: Wanted) -> TrainingData:
     return _data(pairs, dict(sorted(catalogue.items())), f"topic {settings.events_topic}", wanted)
 
 
-async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, str], _Found]:
-    catalogue: dict[str, str] = {}
-    decode_item = msgspec.json.Decoder(record_files.ItemLine).decode
+async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, Item], _Found]:
+    catalogue: dict[str, Item] = {}
+    decode_item = msgspec.json.Decoder(Item).decode
     servers = settings.bootstrap_servers
     async with topic_scan.open_consumer(servers, settings.items_topic) as consumer:
         async for record in topic_scan.to_the_end(consumer):
@@ -124,9 +129,10 @@ async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, st
                 continue
             try:
                 item = decode_item(record.value)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+                item.media()
+            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
                 continue
-            catalogue[item.item_id] = item.text
+            catalogue[item.item_id] = item
     found, limits = _Found(), settings.event_limits()
     async with topic_scan.open_consumer(servers, settings.events_topic) as consumer:
         async for record in topic_scan.to_the_end(consumer):
@@ -139,9 +145,9 @@ async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, st
 
 
 def _data(
-    pairs: list[tuple[Event, float]], catalogue: dict[str, str], where: str, wanted: Wanted
+    pairs: list[tuple[Event, float]], catalogue: dict[str, Item], where: str, wanted: Wanted
 ) -> TrainingData:
-    unknown = list(_unknown_items((event for event, _ in pairs), catalogue))
+    unknown = list(_unknown_items((event for event, _ in pairs), catalogue.keys()))
     if unknown and not wanted.skip_unknown_items:
         named = ", ".join(map(repr, list(dict.fromkeys(unknown))[:_MOST_NAMED]))
         raise FixData(
@@ -152,11 +158,11 @@ def _data(
     if not pairs:
         raise FixData(f"{where} holds no events")
     values = np.array([value for _, value in pairs], dtype=np.float32)
-    data = from_events([event for event, _ in pairs], catalogue)
+    data = file_or_topic_interactions([event for event, _ in pairs], catalogue.values(), where)
     return _ordered(data, values if wanted.value_field else None, wanted)
 
 
-def _unknown_items(events: Iterable[Event], catalogue: dict[str, str]) -> Iterator[str]:
+def _unknown_items(events: Iterable[Event], catalogue: Container[str]) -> Iterator[str]:
     for event in events:
         if event.item_id is not None and event.item_id not in catalogue and not event.text:
             yield event.item_id

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import all_time, held, window_batch
 from encoders.evaluation.metrics import recommended
 from encoders.evaluation.plan import Bar, Setting
@@ -66,7 +67,7 @@ def run(
     """
     texts = setting.questions.data.texts
     rows = np.array([row for row, text in enumerate(texts) if swapped(text) != text], dtype=int)
-    changes = _put_changed(encoder, texts, rows)
+    changes = _put_changed(encoder, setting.questions.data, rows)
     has_word = np.zeros(len(texts) + 1, dtype=bool)  # the last for events without a text
     has_word[rows] = True
     windows = list(_windows(setting, policy))
@@ -89,13 +90,17 @@ def run(
     )
 
 
-def _put_changed(encoder: InterestEncoder, texts: tuple[str, ...], rows: Int64) -> list[_Change]:
+def _put_changed(encoder: InterestEncoder, data: Interactions, rows: Int64) -> list[_Change]:
+    texts = data.texts
     own = np.arange(len(texts), dtype=np.int32)
     count = len(rows)
     behind = len(texts) + np.arange(2 * count, dtype=np.int32)
     # The same tokens under another key: what an item's own learned vector does, seen alone.
     new = [swapped(texts[row]) for row in rows] + [f"{texts[row]} " for row in rows]
-    encoder.put_texts(list(zip(behind.tolist(), new, strict=True)))
+    media = data.media_of(range(len(texts)))
+    kept = {row: media[old] for row, old in zip(behind.tolist(), [*rows, *rows], strict=True)
+            if old in media}  # fmt: skip
+    encoder.put_texts(list(zip(behind.tolist(), new, strict=True)), kept)
     maps = []
     for replaced in (behind[:count], behind[count:], np.full(count, -1, dtype=np.int32)):
         row_of = own.copy()

@@ -30,7 +30,8 @@ from encoders.context_features import context_features
 from encoders.evaluation.metrics import Float64
 from encoders.event_weights import EventWeigher, WeightedEvents
 from encoders.interest_model import InterestModel
-from encoders.interface import Float32, Int64, WindowBatch
+from encoders.interface import MEDIA, Float32, Int64, WindowBatch
+from encoders.media_rows import prepared
 from encoders.sequence_batches import rectangles
 from encoders.text_encoder import TextEncoder
 from encoders.tokens import LEVELS, SENTENCE, TEXT, WORD, weigh_tokens
@@ -82,8 +83,10 @@ class Explainer:
         text: TextEncoder,
         levels: Float32,
         texts: Sequence[str],
+        media: Float32 | None = None,
     ) -> None:
-        """``levels`` [R, 3, T] are the vectors of ``texts`` by row, zero where a text has none."""
+        """``levels`` [R, 3, T] are the vectors of ``texts`` by row, zero where a text has none;
+        ``media`` [N, M] what the first of them bring beside, of a model that takes it."""
         self._config = config
         self._text = text
         self._texts = texts
@@ -95,6 +98,12 @@ class Explainer:
         self._centre = centre
         self._known = np.any(levels != 0.0, axis=(1, 2))
         self._levels = torch.from_numpy(levels) - centre
+        self._media = None
+        if config.media_dimensions:
+            self._media = torch.zeros(len(levels), config.media_dimensions + 1)
+            if media is not None:
+                fixed = tensors["media.centre"].float(), tensors["media.whiten"].float()
+                self._media[: len(media)] = prepared(media, *fixed)
         self._weigher = EventWeigher(config)
         self.is_linear = self._model.is_untrained
 
@@ -114,13 +123,14 @@ class Explainer:
         z, residual = self._levels[rows], self._residuals(events.rows)
         context = self._context(window, events)
         path, pace = _path(steps)
-        copies = [_scaled(z, path) for _ in self._model.active]
+        starts = [self._start(name, rows, z) for name in self._model.active]
+        copies = [_scaled(start, path) for start in starts]
         own = [_scaled(residual, path) for _ in self._model.active]
         moved = _scaled(context, path)
         fused = self._fused(events, copies, own, moved)
         target = torch.from_numpy(item)
         with torch.no_grad():
-            whole, none = (self._at(events, z, residual, context, a) for a in (1.0, 0.0))
+            whole, none = (self._at(events, starts, residual, context, a) for a in (1.0, 0.0))
         length = torch.linalg.vector_norm(whole)
         leaves = [*copies, *own, moved]
         slopes = torch.autograd.grad((fused @ target).sum() / length, leaves, allow_unused=True)
@@ -128,7 +138,7 @@ class Explainer:
                 for slope, leaf in zip(slopes, leaves, strict=True)]  # fmt: skip
         active = len(copies)
         shares = [
-            (mean[at] * z).sum((1, 2)) + (mean[active + at] * residual).sum(1)
+            (mean[at] * starts[at]).flatten(1).sum(1) + (mean[active + at] * residual).sum(1)
             for at in range(active)
         ]
         known = (window.rows >= 0) & self._known[np.maximum(window.rows, 0)]
@@ -140,8 +150,19 @@ class Explainer:
             places=np.flatnonzero(known),
             rows=events.rows,
             events=torch.stack(shares).double().numpy(),
-            slopes=torch.stack(mean[:active]).double().numpy(),
+            slopes=torch.stack(
+                [part if part.ndim == z.ndim else torch.zeros_like(z) for part in mean[:active]]
+            )
+            .double()
+            .numpy(),
         )
+
+    def _start(self, granularity: str, rows: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """[L, ...] what a granularity reads of the events: their texts, or their media."""
+        if granularity != MEDIA:
+            return z
+        assert self._media is not None
+        return self._media[rows]
 
     def words(self, explanation: Explanation, event: int) -> list[tuple[str, float]]:
         """Return (word, share) of one event's text, in the order of the text.
@@ -172,13 +193,16 @@ class Explainer:
         return [(text[start:end], share) for start, end, share in found.values()]
 
     def _residuals(self, rows: Int64) -> torch.Tensor:
-        """[L, D] what the items' own learned vectors add; zero where a model has none."""
+        """[L, D] what the items' own learned vectors and media add to the tower; zero where a model
+        has none."""
         tower = self._model.tower
         result = torch.zeros(len(rows), self._model.dimensions)
         if tower is not None and tower.residual is not None:
             places = tower.places([self._texts[row] for row in rows])
             own = torch.from_numpy(places >= 0)
             result[own] = tower.residual[torch.from_numpy(places[places >= 0])]
+        if tower is not None and tower.media is not None and self._media is not None:
+            result = result + tower.media(self._media[torch.from_numpy(rows)])
         return result
 
     def _context(self, window: WindowBatch, events: WeightedEvents) -> torch.Tensor:
@@ -198,14 +222,14 @@ class Explainer:
     def _at(
         self,
         events: WeightedEvents,
-        z: torch.Tensor,
+        starts: Sequence[torch.Tensor],
         residual: torch.Tensor,
         context: torch.Tensor,
         alpha: float,
     ) -> torch.Tensor:
         """[D] the fused vector at one point of the path, not scaled to unit length."""
-        active = len(self._model.active)
-        parts = [alpha * z[None]] * active, [alpha * residual[None]] * active
+        copies = [alpha * start[None] for start in starts]
+        parts = copies, [alpha * residual[None]] * len(copies)
         return self._fused(events, *parts, alpha * context[None])[0]
 
     def _fused(
@@ -220,7 +244,9 @@ class Explainer:
         model = self._model
         projected = []
         for name, z, residual in zip(model.active, copies, own, strict=True):
-            if model.reads(name):
+            if name == MEDIA:
+                x = (torch.from_numpy(events.window)[None, :, None] * z).sum(1)
+            elif model.reads(name):
                 x = self._read(name, events, z, residual)
             else:
                 level = _LEVEL_OF[name]

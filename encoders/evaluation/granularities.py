@@ -11,7 +11,6 @@ from encoders.evaluation.interest import InterestScorer, put_texts
 from encoders.evaluation.plan import Bar, Setting
 from encoders.evaluation.ranking import Result
 from encoders.evaluation.results import Grid, GridLine, Measured
-from encoders.interface import GRANULARITIES
 from state.window import WindowPolicy
 
 _DECIDING = "ndcg@10"
@@ -34,7 +33,7 @@ def compare(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar
         lines.append(GridLine(cell.granularities, cell.fusion, cell.context, found, refused, name))
         progress(done, len(every))
     every_one = _best(measured, ("all",))
-    alone = _best(measured, GRANULARITIES)
+    alone = _best(measured, variants.config.granularities)
     if every_one is None or alone is None:
         return Grid(lines)
     return Grid(

@@ -12,7 +12,7 @@ import msgspec
 
 from encoders.config import EncoderConfig, Fusion, InterestConfig
 from encoders.errors import EncoderConfigInvalid
-from encoders.interface import GRANULARITIES, InterestEncoder
+from encoders.interface import GRANULARITIES, Float32, InterestEncoder
 
 if TYPE_CHECKING:
     from encoders.evaluation.explanation import Explainer
@@ -36,8 +36,8 @@ class Cell:
     @classmethod
     def of(cls, config: InterestConfig, folder: Path) -> Cell:
         """Return the cell that a trained model is of."""
-        active = [name for name in GRANULARITIES if config.weights.get(name, 0.0) > 0.0]
-        missing = [name for name in GRANULARITIES if name not in active]
+        active = config.active
+        missing = [name for name in config.granularities if name not in active]
         label = " + ".join(active)
         if len(missing) <= 1:
             label = f"without {missing[0]}" if missing else "all"
@@ -49,12 +49,13 @@ def cells(base: InterestConfig) -> Iterator[Cell]:
 
     What takes part weighs the same; everything else is as in ``base``.
     """
-    active: dict[str, tuple[str, ...]] = {name: (name,) for name in GRANULARITIES}
-    for name in GRANULARITIES:
-        active[f"without {name}"] = tuple(other for other in GRANULARITIES if other != name)
-    active["all"] = GRANULARITIES
+    every = base.granularities
+    active: dict[str, tuple[str, ...]] = {name: (name,) for name in every}
+    for name in every:
+        active[f"without {name}"] = tuple(other for other in every if other != name)
+    active["all"] = every
     for label, names in active.items():
-        weights = {name: float(name in names) for name in GRANULARITIES}
+        weights = {name: float(name in names) for name in every}
         for fusion in get_args(Fusion):
             for context in (True, False):
                 config = msgspec.structs.replace(
@@ -85,9 +86,9 @@ class Variants(Protocol):
     def plain(self) -> InterestEncoder:
         """Return one whose item vectors are the texts' own: no centre, nothing trained."""
 
-    def explainer(self, texts: Sequence[str]) -> Explainer | None:
-        """Return what takes the scores of the model as it is apart, over ``texts`` by row; None
-        where there is nothing to say."""
+    def explainer(self, texts: Sequence[str], media: Float32 | None = None) -> Explainer | None:
+        """Return what takes the scores of the model as it is apart, over ``texts`` by row, the
+        first of which bring ``media`` [N, M]; None where there is nothing to say."""
 
 
 class StubVariants:
@@ -115,7 +116,7 @@ class StubVariants:
         """See ``Variants``."""
         return self.make(self.config)
 
-    def explainer(self, texts: Sequence[str]) -> Explainer | None:
+    def explainer(self, texts: Sequence[str], media: Float32 | None = None) -> Explainer | None:
         """See ``Variants``: a hash has no reasons."""
         return None
 
@@ -180,7 +181,7 @@ class TransformerVariants:
         config = InterestConfig(dimensions=self._text.dimensions, weights=document)
         return self._made(config, ("salience",))
 
-    def explainer(self, texts: Sequence[str]) -> Explainer | None:
+    def explainer(self, texts: Sequence[str], media: Float32 | None = None) -> Explainer | None:
         """See ``Variants``."""
         from encoders.evaluation.explanation import Explainer
         from encoders.text_store import TextStore
@@ -194,7 +195,7 @@ class TransformerVariants:
             levels = store.vectors[: len(texts)].cpu().numpy().copy()
         finally:
             store.close()
-        return Explainer(self.config, self._tensors, self._text, levels, texts)
+        return Explainer(self.config, self._tensors, self._text, levels, texts, media)
 
     def _made(self, config: InterestConfig, tensors: tuple[str, ...]) -> InterestEncoder:
         from encoders import interest_folder

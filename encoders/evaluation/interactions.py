@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from encoders.interface import Int32, Int64, UInt8
+from encoders.interface import Float32, Int32, Int64, UInt8
 from state.event import TYPE_CODES, Event, EventType
 
 NO_ITEM = -1
@@ -45,6 +45,15 @@ class Interactions:
     """[U] per attribute (gender, age, ...) the value of each user, where the data has it."""
     genres: tuple[tuple[str, ...], ...] = ()
     """[N] the genres of each item, where the catalogue has them."""
+    media: Float32 | None = None
+    """[N, M] what each item brings beside its text, zero where it brings nothing."""
+
+    def media_of(self, rows: range) -> dict[int, Float32]:
+        """Return the media vectors of those of the texts that are items and bring one."""
+        if self.media is None:
+            return {}
+        among = range(rows.start, min(rows.stop, len(self.media)))
+        return {row: self.media[row] for row in among if self.media[row].any()}
 
     def __len__(self) -> int:
         return len(self.users)
@@ -55,13 +64,17 @@ def from_events(
     catalogue: Mapping[str, str],
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     genres: Mapping[str, tuple[str, ...]] | None = None,
+    media: Mapping[str, Float32] | None = None,
 ) -> Interactions:
     """Return the columns of ``events``, kept in their order, over a catalogue of texts by item id.
 
     Items that no catalogue line names have no text and cannot be asked for: their events keep
     their own text only. ``forget`` leaves nothing, here as in a window. ``attributes`` are values
     by user id, by name of the attribute; a user without one counts as ``unknown``. ``genres`` are
-    by item id.
+    by item id, and ``media`` are vectors by item id.
+
+    Raises:
+        ValueError: media vectors of different lengths.
     """
     item_of = {item_id: place for place, item_id in enumerate(catalogue)}
     kept = [event for event in events if event.type is not EventType.FORGET]
@@ -92,7 +105,23 @@ def from_events(
             for name, values in (attributes or {}).items()
         },
         genres=tuple(genres.get(item_id, ()) for item_id in catalogue) if genres else (),
+        media=_media(catalogue, media or {}),
     )
+
+
+def _media(catalogue: Mapping[str, str], media: Mapping[str, Float32]) -> Float32 | None:
+    """[N, M] by the catalogue's order; None where no item brings any."""
+    held = {item_id: vector for item_id, vector in media.items() if item_id in catalogue}
+    if not held:
+        return None
+    lengths = sorted({len(vector) for vector in held.values()})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"items bring media vectors of {lengths[0]} and of {lengths[1]} numbers: "
+            "they must be of one model"
+        )
+    nothing = np.zeros(lengths[0], dtype=np.float32)
+    return np.array([held.get(item_id, nothing) for item_id in catalogue], dtype=np.float32)
 
 
 def time_order(times_ms: Int64, *, order: Order = "random", seed: int = 0) -> Int64:

@@ -50,7 +50,8 @@ def put_texts(
     failed: list[tuple[int, str]] = []
     for start in range(0, len(data.texts), _TEXTS_AT_ONCE):
         texts = data.texts[start : start + _TEXTS_AT_ONCE]
-        failed += encoder.put_texts(list(enumerate(texts, start))).failed
+        media = data.media_of(range(start, start + len(texts)))
+        failed += encoder.put_texts(list(enumerate(texts, start)), media).failed
         if progress:
             progress(start + len(texts), len(data.texts))
     return failed

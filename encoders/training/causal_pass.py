@@ -20,7 +20,7 @@ from torch.nn import functional
 from encoders.config import InterestConfig
 from encoders.event_weights import rank_table
 from encoders.interest_model import InterestModel, unit_or_zero
-from encoders.interface import Int64
+from encoders.interface import MEDIA, Int64
 from encoders.tokens import SENTENCE, TEXT, WORD
 from encoders.training.windows import Windows
 from state.event import TYPE_CODES, EventType
@@ -91,14 +91,21 @@ class CausalPass:
     """A model, and the vectors of the texts it reads."""
 
     def __init__(
-        self, model: InterestModel, texts: Texts, residual_places: Int64, device: torch.device
+        self,
+        model: InterestModel,
+        texts: Texts,
+        residual_places: Int64,
+        device: torch.device,
+        media: torch.Tensor | None = None,
     ) -> None:
-        """``residual_places`` is [R] the place of each text's residual, -1 where it has none."""
+        """``residual_places`` is [R] the place of each text's residual, -1 where it has none;
+        ``media`` [R, M + 1] what each brings beside its text, of a model that takes it."""
         self.model = model
         self.texts = texts
         self.device = device
         self.rules: InterestConfig = model.config
         self._residual_places = torch.from_numpy(residual_places).to(device)
+        self._media = None if media is None else media.to(device)
         self._count = len(residual_places)
         self._by_rank = torch.from_numpy(rank_table(self.rules.rank_half_life_events)).float()
         self._by_rank = self._by_rank.to(device)
@@ -114,7 +121,8 @@ class CausalPass:
         assert self.model.tower is not None
         chosen = torch.from_numpy(rows).to(self.device)
         x = self.texts.tower_x(chosen)
-        vectors = self.model.tower(x, self._residual_places[chosen])
+        media = None if self._media is None else self._media[chosen]
+        vectors = self.model.tower(x, self._residual_places[chosen], media)
         place_of = np.full(self._count, -1, dtype=np.int64)
         place_of[rows] = np.arange(len(rows))
         return Towers(vectors, place_of)
@@ -155,7 +163,7 @@ class CausalPass:
         tokens: torch.Tensor | None,
         shares: torch.Tensor,
     ) -> torch.Tensor:
-        """[P, T] pooled or [P, D] read."""
+        """[P, T] pooled, [P, D] read or [P, M + 1] of media."""
         reader = self.model.reader
         if self.model.reads(granularity):
             assert reader is not None
@@ -165,6 +173,9 @@ class CausalPass:
                 starts = torch.zeros_like(starts)
             read: torch.Tensor = reader(tokens, at.times_ms, at.types, starts)
             return read[at.asked]
+        if granularity == MEDIA:
+            assert self._media is not None
+            return (shares @ functional.embedding(at.rows, self._media))[at.asked]
         if granularity == "paragraph":
             events = torch.arange(shares.shape[-1], device=self.device)
             shares = _normal(shares * (events >= at.session_starts[:, :, None]))

@@ -19,6 +19,8 @@ def data_fingerprint(data: Interactions, values: Float32 | None) -> str:
         digest.update(np.ascontiguousarray(getattr(data, name)).tobytes())
     for strings in (data.user_ids, data.item_ids, data.texts):
         digest.update(msgspec.msgpack.encode([s.encode("utf-8", "surrogatepass") for s in strings]))
+    if data.media is not None:
+        digest.update(data.media.tobytes())
     if values is not None:
         digest.update(values.tobytes())
     return digest.hexdigest()

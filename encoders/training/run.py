@@ -30,7 +30,7 @@ from encoders.errors import EncoderConfigInvalid, TrainingDataInvalid
 from encoders.evaluation.interactions import NO_ITEM, Interactions
 from encoders.evaluation.splits import Part, Questions, leave_last_out
 from encoders.interest_model import InterestModel
-from encoders.interface import Float32
+from encoders.interface import MEDIA, Float32
 from encoders.model_files import save_text_model
 from encoders.text_encoder import TextEncoder
 from encoders.training.causal_pass import CausalPass, FrozenTexts, Texts
@@ -39,7 +39,7 @@ from encoders.training.events import TrainingEvents, training_events
 from encoders.training.fingerprint import data_fingerprint, run_fingerprint
 from encoders.training.settings import TrainingSettings
 from encoders.training.start import start_config, start_tensors
-from encoders.training.texts import TextTable, text_table
+from encoders.training.texts import TextTable, media_table, text_table
 from encoders.training.trainer import Journal, Task, Trainer
 from encoders.training.windows import batch_of
 
@@ -97,7 +97,7 @@ def train(
     events = training_events(
         interactions.interactions, questions.training, table.known, settings, interactions.values
     )
-    config = start_config(settings, text.content_id)
+    config = start_config(settings, text.content_id, _media_dimensions(interactions, settings))
     model = start_model(settings, config, table, interactions.interactions, events, text)
     data_id = data_fingerprint(interactions.interactions, interactions.values)
     task = Task(
@@ -152,6 +152,11 @@ def start_model(
 ) -> CausalPass:
     """Return the untrained model of ``settings``, ready for the loop."""
     features = _sampled_features(settings, config, events)
+    media = None
+    if config.media_dimensions:
+        assert data.media is not None
+        media, of_media = media_table(data.media, len(data.texts))
+        table = replace(table, tensors=table.tensors | of_media)
     tensors = start_tensors(settings, config, table, data.texts, events, features)
     model = InterestModel(
         config,
@@ -163,7 +168,22 @@ def start_model(
     ).to(text.device)
     assert model.tower is not None
     texts = _texts(settings, table, data, model.tower.width, text)
-    return CausalPass(model, texts, model.tower.places(data.texts), text.device)
+    return CausalPass(model, texts, model.tower.places(data.texts), text.device, media)
+
+
+def _media_dimensions(data: TrainingData, settings: TrainingSettings) -> int:
+    """M, where media take part.
+
+    Raises:
+        TrainingDataInvalid: they should, and no item brings any.
+    """
+    if MEDIA not in settings.granularities:
+        return 0
+    if data.interactions.media is None:
+        raise TrainingDataInvalid(
+            "no item of the catalogue brings a media_vector, which the granularity media needs"
+        )
+    return int(data.interactions.media.shape[1])
 
 
 def _texts(

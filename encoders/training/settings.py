@@ -8,7 +8,7 @@ import msgspec
 
 from encoders.config import Fusion
 from encoders.errors import EncoderConfigInvalid
-from encoders.interface import GRANULARITIES
+from encoders.interface import GRANULARITIES, MEDIA
 
 Loss = Literal["cross_entropy", "binary", "squared_error"]
 Negatives = Literal["all", "uniform", "in_batch"]
@@ -144,10 +144,11 @@ def _check_choices(settings: TrainingSettings) -> None:
     for name, choice in choices.items():
         if getattr(settings, name) not in get_args(choice):
             raise _wrong(name, getattr(settings, name), "one of " + ", ".join(get_args(choice)))
-    unknown = [name for name in settings.granularities if name not in GRANULARITIES]
+    allowed = (*GRANULARITIES, MEDIA)
+    unknown = [name for name in settings.granularities if name not in allowed]
     if unknown or not settings.granularities:
         named = unknown[0] if unknown else "empty"
-        raise _wrong("granularities", named, "some of " + ", ".join(GRANULARITIES))
+        raise _wrong("granularities", named, "some of " + ", ".join(allowed))
 
 
 def _check_together(settings: TrainingSettings) -> None:

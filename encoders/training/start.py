@@ -13,7 +13,7 @@ import torch
 
 from encoders.config import InterestConfig, SequenceConfig
 from encoders.context_features import FEATURES
-from encoders.interface import GRANULARITIES, Float32
+from encoders.interface import GRANULARITIES, MEDIA, Float32
 from encoders.item_tower import residual_key
 from encoders.sequence_reader import SequenceReader
 from encoders.tokens import TEXT
@@ -33,8 +33,11 @@ _BINARY_SCALE = 1.6
 """Logarithm of 5: a probability needs no more."""
 
 
-def start_config(settings: TrainingSettings, text_id: str) -> InterestConfig:
+def start_config(
+    settings: TrainingSettings, text_id: str, media_dimensions: int = 0
+) -> InterestConfig:
     """Return the configuration of the model that ``settings`` describe."""
+    names = (*GRANULARITIES, MEDIA) if media_dimensions else GRANULARITIES
     sequence = None
     if settings.layers:
         sequence = SequenceConfig(
@@ -45,10 +48,11 @@ def start_config(settings: TrainingSettings, text_id: str) -> InterestConfig:
         )
     return InterestConfig(
         dimensions=settings.dimensions,
-        weights={name: float(name in settings.granularities) for name in GRANULARITIES},
+        weights={name: float(name in settings.granularities) for name in names},
         fusion=settings.fusion,
         context=settings.context,
         text_model_id=text_id,
+        media_dimensions=media_dimensions,
         sequence=sequence,
     )
 
@@ -72,6 +76,10 @@ def start_tensors(
     width = text_width * (1 if settings.tower_levels == "text" else table.levels.shape[1])
     tensors |= draw.perceptron("tower", width, dimensions, settings.tower_hidden)
     tensors["tower.gain"], tensors["tower.shift"] = torch.ones(dimensions), torch.zeros(dimensions)
+    if config.media_dimensions:
+        tensors |= draw.perceptron(
+            "tower.media", config.media_dimensions, dimensions, settings.tower_hidden
+        )
     of_text = tensors["tower.V"].view(dimensions, -1, text_width)[
         :, 0 if width == text_width else TEXT
     ]
@@ -81,7 +89,7 @@ def start_tensors(
         reader = SequenceReader(config.sequence, dimensions)
         reader.initialise(draw.generator)
         tensors |= {f"reader.{name}": t.detach() for name, t in reader.state_dict().items()}
-    tensors |= _projections(settings, config, draw, of_text)
+    tensors |= _projections(settings, config, draw, of_text, tensors.get("tower.media.V"))
     tensors |= _fusion(settings, config, draw)
     if settings.context:
         searches = bool((events.types == TYPE_CODES[EventType.SEARCH]).any())
@@ -91,19 +99,28 @@ def start_tensors(
 
 
 def _projections(
-    settings: TrainingSettings, config: InterestConfig, draw: _Drawing, of_text: torch.Tensor
+    settings: TrainingSettings,
+    config: InterestConfig,
+    draw: _Drawing,
+    of_text: torch.Tensor,
+    of_media: torch.Tensor | None,
 ) -> Tensors:
     """P_i: of what is read, nothing more at first; of what is pooled, the tower's straight part,
-    so that a mean of texts lies where those items lie."""
+    so that a mean of texts, or of media, lies where those items lie."""
     read = ("paragraph", "document") if config.sequence is not None else ()
     if len(settings.granularities) == 1 and settings.granularities[0] in read:
         return {}  # the reader ends in a layer of its own: another one adds nothing
     tensors: Tensors = {}
     for name in settings.granularities:
-        width = settings.dimensions if name in read else of_text.shape[1]
+        if name == MEDIA:
+            assert of_media is not None
+            pooled = of_media
+        else:
+            pooled = of_text
+        width = settings.dimensions if name in read else pooled.shape[1]
         tensors |= draw.perceptron(name, width, settings.dimensions, settings.dimensions)
         tensors[f"{name}.W"].zero_()
-        straight = torch.eye(width) if name in read else of_text.clone()
+        straight = torch.eye(width) if name in read else pooled.clone()
         tensors[f"{name}.V"] = straight
     return tensors
 

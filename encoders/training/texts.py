@@ -15,6 +15,7 @@ from encoders.config import EncoderConfig
 from encoders.errors import TrainingDataInvalid
 from encoders.interest_init import catalogue_salience
 from encoders.interface import Float32
+from encoders.media_rows import prepared
 from encoders.text_encoder import TextEncoder
 from encoders.text_store import TextStore
 from encoders.tokens import LEVELS
@@ -92,6 +93,21 @@ def text_table(
         levels[:, level] = levels[:, level] @ tensors["whiten"][level].T
     levels[torch.from_numpy(~known)] = 0.0
     return TextTable(levels, known, failed, tensors)
+
+
+def media_table(media: Float32, rows: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """[N, M] of the catalogue, zero where an item brings none -> [rows, M + 1] as the model takes
+    them, and ``media.centre`` [M], ``media.whiten`` [M, M] by which serving makes the same."""
+    brought = media[np.any(media != 0.0, axis=1)].astype(np.float64)
+    unit = brought / np.linalg.norm(brought, axis=1, keepdims=True)
+    centre = unit.mean(axis=0)
+    tensors = {
+        "media.centre": torch.from_numpy(centre.astype(np.float32)),
+        "media.whiten": torch.from_numpy(whitening(unit - centre)),
+    }
+    table = torch.zeros(rows, media.shape[1] + 1)
+    table[: len(media)] = prepared(media, tensors["media.centre"], tensors["media.whiten"])
+    return table, tensors
 
 
 def whitening(centred: Float32 | np.ndarray) -> Float32:

@@ -52,7 +52,7 @@ def train(
         bool | None, _option(_DATA, "Learn items that a user has met before, too.")
     ] = None,
     granularities: Annotated[
-        str | None, _option(_MODEL, "Some of word,sentence,paragraph,document. [document]")
+        str | None, _option(_MODEL, "Some of word,sentence,paragraph,document,media. [document]")
     ] = None,
     fusion: Annotated[
         Literal["add", "weighted_mean", "attention", "concat"] | None,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.broker.test_train import QUICK, command
+from tests.conformance.models import tiny_bert
 from tests.conftest import StreamMaker
 from tests.harness import checks, vectors
 from tests.harness.client import Message
+from tests.harness.clusters import images, world, write_files
 from tests.harness.deadline import eventually
 from tests.harness.load import BASE_MS, Load, event_message, item_message
 from tests.harness.stream import Stream
@@ -98,3 +102,53 @@ def test_a_restart_publishes_no_item_vector_again(make_stream: StreamMaker) -> N
     assert len(records) == 21
     last = json.loads(checks.last_per_key(records)["item-3"].value or b"")
     assert checks.as_float32(last["vector"]) == vectors.of_item("an atlas", stream.settings)
+
+
+def test_what_an_item_brings_beside_its_text_counts_and_harms_nothing(
+    make_stream: StreamMaker, tmp_path: Path
+) -> None:
+    """An image's vector moves its item's; a bad one is told of, and leaves the item its text."""
+    text_model = tiny_bert(tmp_path / "bert")
+    stream = make_stream(encoder="transformer", text_model=str(text_model))
+    events, catalogue = world(users=24)
+    write_files(stream.folder, events, catalogue, images(catalogue))
+    files = ("--events", "events.jsonl", "--items", "items.jsonl")
+    seeing = ("--granularities", "document,media")
+    command(stream, text_model, "train", *files, *seeing, *QUICK, "model")
+    stream.raw_settings["interest_model"] = str(stream.folder / "model")
+
+    def item(item_id: str, **more: object) -> Message:
+        line = {"item_id": item_id, "text": "a red tent", **more}
+        return Message(item_id.encode(), json.dumps(line).encode())
+
+    def published() -> dict[str, list[float]]:
+        records = stream.client.read(stream.settings.item_vectors_topic)
+        told = [json.loads(record.value) for record in records if record.value]
+        return {one["item_id"]: one["vector"] for one in told}
+
+    (worker,) = stream.start_workers(1)
+    stream.publish(
+        [
+            item("plain"),
+            item("seen", media_vector=[1.0] * 10),
+            item("short", media_vector=[1.0] * 3),
+            item("zero", media_vector=[0.0] * 10),
+        ]
+    )
+    worker.wait_counts("item_vectors_published", 3)
+    assert worker.wait_counts("items_refused", 1) == 1
+    assert worker.wait_counts("media_refused", 1) == 1
+    first = published()
+    assert first.keys() == {"plain", "seen", "short"}
+    assert first["short"] == first["plain"] != first["seen"]
+    stream.publish([item("seen", media_vector=[-1.0] * 9 + [1.0])])
+    worker.wait_counts("item_vectors_published", 4)
+    assert published()["seen"] not in (first["seen"], first["plain"])
+    stream.publish([item("seen")])
+    worker.wait_counts("item_vectors_published", 5)
+    assert published()["seen"] == first["plain"]
+    letters = stream.client.read(stream.settings.dead_letters_topic)
+    told = [dict(letter.headers) for letter in letters]
+    details = {headers["reason"].decode(): headers["detail"].decode() for headers in told}
+    assert "not all zero" in details["invalid-item"]
+    assert details["media-not-usable"] == "media_vector has 3 numbers, the model takes 10"

@@ -23,7 +23,7 @@ from tests.broker.test_train import QUICK, command
 from tests.conformance.models import tiny_bert
 from tests.conftest import StreamMaker
 from tests.harness.client import Message, Record
-from tests.harness.clusters import world, write_files
+from tests.harness.clusters import images, item_lines, world, write_files
 from tests.harness.stream import Stream
 
 pytestmark = pytest.mark.broker
@@ -32,21 +32,25 @@ Question = tuple[str, str]
 """A user and the new item that came next."""
 
 
+@pytest.mark.parametrize("with_media", [False, True], ids=["text", "media"])
 def test_published_vectors_rank_as_the_evaluation_says(
-    make_stream: StreamMaker, tmp_path: Path
+    make_stream: StreamMaker, tmp_path: Path, with_media: bool
 ) -> None:
     """A trained model behind a real Kafka, asked before every event with what was published."""
     text_model = tiny_bert(tmp_path / "bert")
     stream = make_stream(encoder="transformer", text_model=str(text_model))
     events, catalogue = world(users=24, searches=True)
-    write_files(stream.folder, events, catalogue)
+    media = images(catalogue) if with_media else {}
+    write_files(stream.folder, events, catalogue, media)
     files = ("--events", "events.jsonl", "--items", "items.jsonl")
-    command(stream, text_model, "train", *files, "--residual", *QUICK, "model")
+    asked = ("--granularities", "document,media") if with_media else ("--residual",)
+    command(stream, text_model, "train", *files, *asked, *QUICK, "model")
     stream.raw_settings["interest_model"] = str(stream.folder / "model")
     settings = Settings(**stream.raw_settings)  # type: ignore[arg-type]
-    offline = _offline(in_time_order(from_events(events, catalogue)), settings)
+    offline = _offline(in_time_order(from_events(events, catalogue, media=media)), settings)
     assert len(set(offline.values())) > 5, "a model that ranks all alike would show nothing"
-    assert _online(stream, events, catalogue) == offline
+    records = dict(zip(catalogue, item_lines(catalogue, media), strict=True))
+    assert _online(stream, events, records) == offline
 
 
 def _offline(data: Interactions, settings: Settings) -> dict[Question, int]:
@@ -63,14 +67,11 @@ def _offline(data: Interactions, settings: Settings) -> dict[Question, int]:
     return dict(zip(named, result.ranks.ranks.tolist(), strict=True))
 
 
-def _online(stream: Stream, events: list[Event], catalogue: dict[str, str]) -> dict[Question, int]:
+def _online(
+    stream: Stream, events: list[Event], catalogue: dict[str, bytes]
+) -> dict[Question, int]:
     """The same from the topics alone: one event of every user at a time, then the updates."""
-    stream.publish(
-        [
-            Message(item.encode(), json.dumps({"item_id": item, "text": text}).encode())
-            for item, text in catalogue.items()
-        ]
-    )
+    stream.publish([Message(item.encode(), line) for item, line in catalogue.items()])
     stream.start_workers(1)[0].wait_counts("item_vectors_published", len(catalogue))
     of_user: dict[str, list[Event]] = {}
     for event in events:

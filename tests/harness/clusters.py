@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from encoders.evaluation.interactions import Interactions, from_events, in_time_order
+from encoders.interface import Float32
 from state.event import Event, EventType
 
 _WORDS = ("heat", "toy", "winter", "running", "children", "comedy", "lazy", "boots")
@@ -25,11 +26,12 @@ def clustered(
     events_each: int = 14,
     seed: int = 0,
     searches: bool = False,
+    with_images: bool = False,
 ) -> Interactions:
     """Return the events in time order. The same arguments give the same world."""
-    return in_time_order(
-        from_events(*world(users, clusters, items_each, events_each, seed, searches))
-    )
+    events, catalogue = world(users, clusters, items_each, events_each, seed, searches)
+    media = images(catalogue) if with_images else {}
+    return in_time_order(from_events(events, catalogue, media=media))
 
 
 def world(
@@ -87,10 +89,42 @@ def _walk(
     return events
 
 
-def write_files(folder: Path, events: list[Event], catalogue: dict[str, str]) -> tuple[Path, Path]:
+def images(catalogue: dict[str, str], numbers: int = 10, seed: int = 0) -> dict[str, Float32]:
+    """Return vectors [numbers] as an image model might give them: near to each other within a
+    cluster. Every sixth item brings none."""
+    generator = np.random.default_rng(seed)
+    centres: dict[str, Float32] = {}
+    found = {}
+    for place, item_id in enumerate(catalogue):
+        cluster = item_id.split("-")[1]
+        if cluster not in centres:
+            centres[cluster] = generator.normal(size=numbers).astype(np.float32)
+        vector = centres[cluster] + generator.normal(scale=0.2, size=numbers).astype(np.float32)
+        if place % 6:
+            found[item_id] = vector.astype(np.float32)
+    return found
+
+
+def item_lines(catalogue: dict[str, str], media: dict[str, Float32] | None = None) -> list[bytes]:
+    """Return the items as records of their topic."""
+    lines = []
+    for item_id, text in catalogue.items():
+        item: dict[str, object] = {"item_id": item_id, "text": text}
+        if media and item_id in media:
+            item["media_vector"] = media[item_id].tolist()
+        lines.append(msgspec.json.encode(item))
+    return lines
+
+
+def write_files(
+    folder: Path,
+    events: list[Event],
+    catalogue: dict[str, str],
+    media: dict[str, Float32] | None = None,
+) -> tuple[Path, Path]:
     """Write events and items as JSON Lines; return both files."""
     encode = msgspec.json.encode
-    items = [encode({"item_id": item_id, "text": text}) for item_id, text in catalogue.items()]
+    items = item_lines(catalogue, media)
     told = [
         encode({k: v for k, v in msgspec.to_builtins(event).items() if v is not None})
         for event in events

@@ -8,7 +8,7 @@ import pytest
 
 from state.event import EventLimits, decode
 from stream_app import movielens
-from stream_app.record_files import ItemLine
+from stream_app.item_record import Item
 
 RATINGS = """user_id:token\titem_id:token\trating:float\ttimestamp:float\r
 u1\tHeat (1995)\t5\t30\r
@@ -75,4 +75,4 @@ def test_the_real_data_is_what_the_worker_takes() -> None:
         value = msgspec.json.encode(movielens.event(rating))
         event = decode(rating.user_id.encode(), value, 1_700_000_000_000, EventLimits())
         assert event.time_ms == rating.time_s * 1000
-    msgspec.convert(movielens.items(), list[ItemLine])
+    msgspec.convert(movielens.items(), list[Item])

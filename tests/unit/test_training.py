@@ -118,6 +118,8 @@ EVERYTHING = [
     {"loss": "squared_error", "accumulation": 2},
     {"pretrain_epochs": 2, "residual": True},
     {"learn_salience": True, "granularities": ("word", "document")},
+    {"granularities": ("word", "document", "media"), "fusion": "attention", "residual": True},
+    {"granularities": ("sentence", "media"), "fusion": "concat", "layers": 0},
 ]
 
 
@@ -125,7 +127,7 @@ EVERYTHING = [
 def test_what_is_evaluated_is_what_is_served(
     text_encoder: TextEncoder, tmp_path: Path, changed: dict[str, object]
 ) -> None:
-    data = clustered(users=30, searches=True)
+    data = clustered(users=30, searches=True, with_images=True)
     settings = msgspec.structs.replace(SMALL, epochs=2, **changed)
     asked: list[np.ndarray] = []
 
