@@ -129,6 +129,9 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     media_dimensions: int = 0
     """Numbers of the vector that an item may bring beside its text; 0: none is taken. Where it is
     taken, the item tower adds it, and ``media`` is one more granularity."""
+    window_max_events: int = 0
+    """Of the windows it was trained on, as ``window_max_age_ms``; 0: untrained, any will do."""
+    window_max_age_ms: int = 0
     sequence: SequenceConfig | None = None
     """How paragraph and document read their events; none: as a weighted mean, order but for
     recency aside, which is what it is before training."""

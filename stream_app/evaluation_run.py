@@ -35,7 +35,7 @@ from encoders.interface import Float32
 from state.window import WindowPolicy
 from stream_app.errors import FixData, FixSettings
 from stream_app.settings import Settings
-from stream_app.training_notes import training_notes
+from stream_app.training_notes import training_notes, window_misfits
 
 PROTOCOLS = ("leave-last-out", "prequential")
 _VERSIONS = (
@@ -90,7 +90,10 @@ def evaluate(settings: Settings, data: Interactions, request: Request, bar: Bar)
         seconds=time.monotonic() - started,
         counterfactual=counterfactual,
         explanation=explanation,
-        notes=training_notes(request.model, request.plan, found),
+        notes=[
+            *window_misfits(variants.config, policy),
+            *training_notes(request.model, request.plan, found),
+        ],
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a trained model may be asked these questions: what its own training record says."""
+"""Whether a trained model may be asked these questions, and of these windows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ from pathlib import Path
 
 import msgspec
 
+from encoders.config import InterestConfig
 from encoders.evaluation.plan import Plan
 from encoders.evaluation.results import Protocol
+from encoders.interface import EncoderInfo
+from state.window import WindowPolicy
 
 _RECORD = "training.json"
+
+
+def window_misfits(trained: InterestConfig | EncoderInfo, policy: WindowPolicy) -> list[str]:
+    """Return a sentence for each cap of the windows that differs from those of the training."""
+    caps = {
+        "window_max_events": (trained.window_max_events, policy.max_events),
+        "window_max_age_ms": (trained.window_max_age_ms, policy.max_age_ms),
+    }
+    return [
+        f"The model was trained on windows of {name} {wanted}, these have {found}, so its vectors "
+        f"are not what its training measured: set INTEREST_{name.upper()}={wanted}, or train anew."
+        for name, (wanted, found) in caps.items()
+        if wanted and wanted != found
+    ]
 
 
 class _Record(msgspec.Struct):

@@ -44,6 +44,7 @@ from stream_app.producer import BatchProducer, DeliveryFailed
 from stream_app.rounds import Rounds
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
+from stream_app.training_notes import window_misfits
 from stream_app.updates import UpdateEncoder
 
 log = logging.getLogger("stream_app.worker")
@@ -308,6 +309,8 @@ class Worker:
             "model %s, %s dimensions, %s on %s",
             info.model_id, info.dimensions, info.backend, info.device,
         )  # fmt: skip
+        for misfit in window_misfits(info, settings.window_policy()):
+            log.warning(misfit)
 
     def _join(self, info: EncoderInfo) -> None:
         """Make the parts that need to know the model, and join them."""

@@ -53,6 +53,8 @@ def start_config(
         context=settings.context,
         text_model_id=text_id,
         media_dimensions=media_dimensions,
+        window_max_events=settings.window_events,
+        window_max_age_ms=settings.window_age_ms,
         sequence=sequence,
     )
 

@@ -13,13 +13,15 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from encoders.config import InterestConfig
 from encoders.evaluation.pages import Code, Heading, Paragraph, Picture, Table, html_page, markdown
 from encoders.evaluation.plan import Plan
 from encoders.evaluation.results import Protocol
+from state.window import WindowPolicy
 from stream_app.cli.commands import app
 from stream_app.errors import FixData, FixSettings
 from stream_app.evaluation_data import file_interactions
-from stream_app.training_notes import training_notes
+from stream_app.training_notes import training_notes, window_misfits
 from tests.harness.clusters import clustered
 
 _START_MS = 1_700_000_000_000
@@ -229,3 +231,17 @@ def test_what_training_has_seen_is_said(
     if said is not None:
         assert said in notes[0]
     assert training_notes(None, Plan(), [protocol(name)]) == []
+
+
+def test_windows_unlike_those_of_the_training_are_told() -> None:
+    policy = WindowPolicy(50, 86_400_000)
+    assert window_misfits(InterestConfig(), policy) == [], "untrained, any will do"
+    assert window_misfits(_trained_on(50, 86_400_000), policy) == []
+    (note,) = window_misfits(_trained_on(50, 1_000), policy)
+    assert "window_max_age_ms 1000, these have 86400000" in note
+    assert "set INTEREST_WINDOW_MAX_AGE_MS=1000" in note
+    assert len(window_misfits(_trained_on(20, 1_000), policy)) == 2
+
+
+def _trained_on(events: int, age_ms: int) -> InterestConfig:
+    return InterestConfig(window_max_events=events, window_max_age_ms=age_ms)
