@@ -15,23 +15,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.conftest import StreamMaker
-from tests.harness.background import Feeder
 from tests.harness.load import Load
-from tests.harness.stream import STOP_S, Stream
-from tests.harness.worker import Worker
+from tests.harness.scene import Scene
+from tests.harness.stream import STOP_S
 
 pytestmark = pytest.mark.faults
 
 LOAD = Load(events=20_000, users=200, items=60)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A load on its way, and the workers that are on it."""
-
-    stream: Stream
-    workers: list[Worker]
-    feeder: Feeder
 
 
 def nothing(scene: Scene) -> None:
