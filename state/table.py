@@ -133,6 +133,10 @@ class PartitionTable:
             if key != _OFFSET_KEY:
                 yield key, value
 
+    def count(self) -> int:
+        """Return how many users have a window here; reads every key."""
+        return sum(1 for _ in self.items())
+
     def close(self) -> None:
         """Flush to disk and release the files."""
         self._db.close()

@@ -62,6 +62,8 @@ class Partition:
         """Of the next RecordBatch that delivery hands over, if none got lost on the way."""
         self.last_offset = -1
         """Of the last source record folded."""
+        self.warming_up = False
+        """Whether events only fill windows yet: a replay that has not come to its beginning."""
         self.tick = 0
         self.revoked = False
         self.failed_delivery: BaseException | None = None
@@ -125,6 +127,12 @@ class Partition:
             state = Forgotten(offset) if window is None else window
             self.dirty[key] = self.touched[key] = state
         self.tick += bool(held)
+
+    def warmed_up(self) -> None:
+        """Forget who was touched in the warm-up: from here on it is published."""
+        if self.warming_up:
+            self.touched.clear()
+            self.warming_up = False
 
     def uncovered(self) -> bool:
         """Tell whether a tick passed that no round covers yet."""

@@ -15,6 +15,7 @@ from stream_app.cli import (
     kafka,
     model,
     play,
+    replay,
     run_demo,
     show_settings,
     tail,
@@ -81,3 +82,4 @@ app.add_typer(kafka.app, name="kafka")
 app.add_typer(inspect_user.app, name="inspect")
 app.add_typer(tail.app, name="tail")
 app.add_typer(model.app, name="model")
+app.add_typer(replay.app, name="replay")
