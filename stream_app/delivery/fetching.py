@@ -16,7 +16,7 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
 )
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -102,7 +102,11 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         )
         self._source_topic = consumer.source_topic
         self._linger_s = consumer.linger_s
-        self._ends = {TP(self._source_topic, n): end for n, end in consumer.source_ends.items()}
+        topic = self._source_topic
+        # aiokafka's own kind of key, for these are handed back to it, and it is particular.
+        self._ends = {
+            cast(TP, TopicPartition(topic, n)): e for n, e in consumer.source_ends.items()
+        }
         self._seeks: Counter[TP] = Counter()
         self._fetched: deque[Fetched] = deque()
         self._arrived = asyncio.Event()
