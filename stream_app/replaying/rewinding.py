@@ -7,7 +7,7 @@ by a mark in the changelog (:mod:`state.epoch`), and are made anew from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -59,13 +59,13 @@ async def plan_rewind(settings: Settings, to: Position) -> list[PartitionRewind]
     async with open_consumer(settings.bootstrap_servers, settings.events_topic) as consumer:
         source = await read_log(settings, consumer)
         wanted = await source.offsets(to)
-    ahead = {n: at for n, at in wanted.items() if at > committed.get(n, at)}
-    if ahead and isinstance(to, AtOffsets):
-        number, at = next(iter(ahead.items()))
-        raise FixSettings(
-            f"partition {number}: offset {at} lies ahead of the committed {committed[number]}; a "
-            "rewind only goes back, for what it skips would be lost"
-        )
+    ahead = _ahead(wanted, committed)
+    if isinstance(to, AtOffsets):
+        for number, at in _ahead(to.offsets, committed).items():
+            raise FixSettings(
+                f"partition {number}: offset {at} lies ahead of the committed {committed[number]}; "
+                "a rewind only goes back, for what it skips would be lost"
+            )
     back = {n: at for n, at in wanted.items() if n in committed and n not in ahead}
     if not back:
         raise FixSettings(
@@ -75,6 +75,10 @@ async def plan_rewind(settings: Settings, to: Position) -> list[PartitionRewind]
         PartitionRewind(n, committed[n], at, source.begins[n], *await _windows(settings, n, at))
         for n, at in sorted(back.items())
     ]
+
+
+def _ahead(wanted: Mapping[int, int], committed: Mapping[int, int]) -> dict[int, int]:
+    return {number: at for number, at in wanted.items() if at > committed.get(number, at)}
 
 
 async def rewind(
