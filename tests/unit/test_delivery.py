@@ -303,6 +303,7 @@ async def test_what_lies_behind_the_end_is_left_out_and_the_end_is_said_once() -
     assert [record.offset for record in found[SOURCE].records] == [7]
     assert found[SOURCE].at_end
     assert [record.offset for record in found[OTHER].records] == [3]
+    thread.arriving = {OTHER: [record(4)]}
     assert [each.tp for each in await thread._fetch()] == [OTHER]
     assert thread.wanted == {OTHER}  # no more is fetched of it
     thread._seeks[SOURCE] += 1  # a rebalance: what was drained may be gone
