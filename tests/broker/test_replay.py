@@ -72,6 +72,12 @@ def test_killed_it_goes_on_and_another_beginning_is_refused(stream: Stream) -> N
     killed.settings |= SLOW
     killed.start()
     killed.wait_begun(500)
+    killed.ask_to_stop()
+    assert killed.wait(30) == 5, killed.log_tail()
+    assert killed.said("was stopped before its end; the same command goes on with it")
+    stopped_at = sum(killed.committed().values())
+    killed.start()
+    killed.wait_begun(stopped_at + 500)
     killed.kill()
     before = sum(killed.committed().values())
     assert before < len(load.messages()), "it was to be killed before its end"
