@@ -129,13 +129,14 @@ async def beside(stage: Stage, ends: dict[int, int]) -> list[Latency]:
         settings.bootstrap_servers, settings.app_id, settings.events_topic, ends
     )
     live = Child(["worker"], settings, stage.directory / "live.log")
-    await _at_rest(settings, live)
+    await _at_rest(settings, live, len(movielens.items()))
     found = [await _waits(stage, "alone")]
     shutil.copytree(
         stage.directory / "cold-0" / "text-cache", stage.directory / "beside-0" / "text-cache"
     )
     replay = stage.replay("beside", 0, ends)
-    await _at_rest(settings.model_copy(update={"datadir": stage.directory / "beside-0"}), replay)
+    beside_settings = settings.model_copy(update={"datadir": stage.directory / "beside-0"})
+    await _at_rest(beside_settings, replay, films=1)
     found.append(await _waits(stage, "beside a replay"))
     was_running = replay.process.poll() is None
     await replay.finished()
@@ -146,9 +147,8 @@ async def beside(stage: Stage, ends: dict[int, int]) -> list[Latency]:
     return found
 
 
-async def _at_rest(settings: Settings, child: Child) -> None:
-    """Wait until a worker runs and the catalogue's vectors are published, its work at the start."""
-    films = len(movielens.items())
+async def _at_rest(settings: Settings, child: Child, films: int) -> None:
+    """Wait until a worker runs and has published so many item vectors, its work at the start."""
     deadline = time.monotonic() + _START_LIMIT_S
     while True:
         status = read_status(settings)

@@ -46,6 +46,8 @@ def test_a_replay_beside_a_live_worker_is_bounded_exact_and_leaves_no_trace(
     assert summary["updates"] == sum(record.value is not None for record in updates)
     assert summary["tombstones"] == sum(record.value is None for record in updates) > 0
     assert summary["notes"] == []
+    items = stream.client.read(replay.shadow.item_vectors_topic)
+    assert {record.key for record in items} == {item.key for item in LOAD.catalogue()}
 
     feeder.finish()
     extended = Replay(stream, "june", "--extend").start()
