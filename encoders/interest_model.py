@@ -166,6 +166,11 @@ class InterestModel(nn.Module):
         )
 
     @property
+    def interests(self) -> int:
+        """K, the vectors of a user beside the one."""
+        return 0 if self.heads is None else len(self.heads)
+
+    @property
     def uses_context(self) -> bool:
         """Whether features can change a vector."""
         return self.config.context and not self.context.is_zero
