@@ -138,7 +138,8 @@ class InterestModel(nn.Module):
         """What training sets once and serving reads elsewhere."""
         self.tower = None
         if "tower.gain" in tensors:
-            self.tower = ItemTower(tensors, residual_dropout, tower_dropout)
+            activation = config.tower_activation or "gelu"
+            self.tower = ItemTower(tensors, residual_dropout, tower_dropout, activation)
         self.reader = _reader(config, dimensions, tensors, dropout)
         several = tensors.get("several.F")
         self.heads = None if several is None else nn.Parameter(several.float())
