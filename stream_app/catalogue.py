@@ -55,6 +55,7 @@ class Catalogue:
         counts: Counts,
         *,
         max_text_chars: int,
+        isolation_level: str,
         changed: Callable[[Sequence[str]], None],
         bury: Callable[[DeadLetter], None],
     ) -> None:
@@ -66,6 +67,7 @@ class Catalogue:
         self._bootstrap_servers = bootstrap_servers
         self._counts = counts
         self._max_text_chars = max_text_chars
+        self._isolation_level = isolation_level
         self._changed = changed
         self._bury = bury
         self._consumer: AIOKafkaConsumer | None = None
@@ -78,6 +80,7 @@ class Catalogue:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_poll_records=_BATCH_RECORDS,
+            isolation_level=self._isolation_level,
         )
         await consumer.start()
         await consumer._client.force_metadata_update()

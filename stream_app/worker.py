@@ -111,7 +111,9 @@ class Worker:
             table_standby_replicas=settings.standby_replicas,
         )
         app.owner = self
-        install_transport(app, settings.events_topic, settings.micro_batch_linger_ms)
+        install_transport(
+            app, settings.events_topic, settings.micro_batch_linger_ms, settings.isolation_level
+        )
         self._table = WindowTable(
             app,
             name="windows",
@@ -157,6 +159,7 @@ class Worker:
         partition.next_sequence += 1
         await self._room(partition)
         letters = await self._intake.take(partition, batch.records)
+        partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
         if letters:
@@ -321,6 +324,7 @@ class Worker:
             settings.bootstrap_servers,
             counts,
             max_text_chars=settings.max_text_chars,
+            isolation_level=settings.isolation_level,
             changed=self._on_items_changed,
             bury=self._burials.bury_alone,
         )

@@ -142,7 +142,11 @@ class KafkaClient:
 
     async def _consumer(self) -> AIOKafkaConsumer:
         if self._reader is None:
-            reader = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+            reader = AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+            )
             await reader.start()
             self._reader = reader
         return self._reader
