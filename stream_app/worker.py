@@ -14,6 +14,7 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
+from state.database import DatabaseDamaged, DatabaseFull
 from stream_app import topics
 from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
@@ -35,6 +36,7 @@ from stream_app.errors import (
     RestartWorker,
     WaitForBroker,
 )
+from stream_app.failures import is_expected
 from stream_app.intake import Intake
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
@@ -137,9 +139,8 @@ class Worker:
                 await self._take(event)
             except PartitionRevoked as error:
                 log.info("%s", error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no event is acknowledged from here on
                 self._fail(error)
-                raise
 
     async def _take(self, event: Any) -> None:
         """One RecordBatch: decode, fold, and let the rounds know. Acknowledged at a checkpoint."""
@@ -268,6 +269,8 @@ class Worker:
                 "no last checkpoint within %.1f s: what is not stored is delivered again",
                 timeout_s,
             )
+        except (DatabaseDamaged, DatabaseFull) as error:
+            self._fail(error)
 
     # -- around the app
 
@@ -422,7 +425,7 @@ class Worker:
             await self._catalogue.stop()
         await self._encoder_process.stop()
         if self._datadir.held:
-            self._status.write()
+            self._status.try_to_write()
         self._datadir.release()
 
     # -- small parts
@@ -472,7 +475,8 @@ class Worker:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         self.failure = error
-        log.error("The worker cannot go on: %s", error, exc_info=error)
+        expected = is_expected(error, self.settings)
+        log.error("The worker cannot go on: %s", error, exc_info=None if expected else error)
         self.failed.set()
 
     def _describe(self) -> dict[str, Any]:
