@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stream_app.kafka_server import KafkaServer
 from tests.harness.background import Feeder
 from tests.harness.stream import Stream
 from tests.harness.worker import Worker
@@ -15,4 +16,7 @@ class Scene:
 
     stream: Stream
     workers: list[Worker]
+    """Those that run. A fault leaves it true: all in it run, and they share all partitions."""
     feeder: Feeder
+    broker: KafkaServer | None = None
+    """The plan's own broker, where one of its faults has asked for one."""

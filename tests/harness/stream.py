@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ class Stream:
         self.poison: set[tuple[int, int]] = set()
         self.bundles: dict[str, Path] = {}
         """Model id -> bundle, of those that were served beside that of the settings."""
+        self.tools: dict[str, Any] = {}
+        """What a fault has prepared for itself, by a name of its own."""
+        self.closing = ExitStack()
+        """Closed when the stream is, after its workers."""
         self._feeders: list[Feeder] = []
         self._watch: CommitWatch | None = None
 
@@ -249,5 +254,6 @@ class Stream:
             self._watch.stop()
         for worker in self.workers:
             worker.destroy()
+        self.closing.close()
         own: list[Any] = [getattr(self.settings, f"{name}_topic") for name in _TOPICS]
         self.client.delete_topics([*own, self.settings.changelog_topic])
