@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+import rocksdict
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -46,6 +51,18 @@ def told_apart(path: Path) -> Iterator[None]:
             _mark(path, said)
             raise DatabaseDamaged(f"{path} is damaged: {said}") from error
         raise
+
+
+def closed(database: rocksdict.Rdict, path: Path) -> None:
+    """Close a database; what cannot be flushed now is in its write-ahead log, and read from there.
+
+    So a full or damaged disk is no reason not to end, and is told of in the log only.
+    """
+    try:
+        with told_apart(path):
+            database.close()
+    except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        log.warning("%s was closed without being flushed: %s", path, error)
 
 
 def is_damage(said: str) -> bool:

@@ -146,7 +146,7 @@ class PartitionTable:
 
     def close(self) -> None:
         """Flush to disk and release the files."""
-        self._db.close()
+        database.closed(self._db, self.path)
 
     @staticmethod
     def destroy(path: Path) -> None:

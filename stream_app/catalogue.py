@@ -226,4 +226,4 @@ class Catalogue:
         if self._consumer is not None:
             await self._consumer.stop()
             self._consumer = None
-        self._db.close()
+        database.closed(self._db, self._path)
