@@ -38,6 +38,9 @@ class FaultSpec:
     at the end onto ``stream.closing``."""
     worker_module: str = "stream_app"
     """Workers are started as ``python -m <this> worker``."""
+    refolds: bool = True
+    """Whether events may be folded twice, or by a worker whose last words are lost: its counts then
+    need not be the reference's."""
     combines: bool = True
     """Whether other faults may come before or after it in a plan."""
     load: Mapping[str, object] = field(default_factory=dict)

@@ -56,6 +56,7 @@ class Stream:
         }
         self.settings = Settings(**self.raw_settings)  # type: ignore[arg-type]
         self.workers: list[Worker] = []
+        self.worker_module = "stream_app"
         self.poison: set[tuple[int, int]] = set()
         self.bundles: dict[str, Path] = {}
         """Model id -> bundle, of those that were served beside that of the settings."""
@@ -98,7 +99,8 @@ class Stream:
     def worker(self, **changed: object) -> Worker:
         """Start another worker with a datadir of its own."""
         name = f"worker-{len(self.workers)}"
-        worker = Worker(name, self.folder / name, {**self.raw_settings, **changed})
+        settings = {**self.raw_settings, **changed}
+        worker = Worker(name, self.folder / name, settings, self.worker_module)
         self.workers.append(worker)
         return worker.start()
 

@@ -1,4 +1,4 @@
-"""Every fault there is: each module ``<noun>_faults`` has a dict ``FAULTS`` of name -> FaultSpec."""
+"""Every fault there is: a module ``<noun>_faults`` has a dict ``FAULTS`` of name -> FaultSpec."""
 
 from __future__ import annotations
 
