@@ -182,11 +182,10 @@ class WindowEncoder:
         has_text = rows >= 0
         vectors = await self._process.call(request_item_vectors, rows[has_text])
         known = [item for item, known in zip(item_ids, has_text, strict=True) if known]
-        finite = np.isfinite(vectors).all(axis=1).tolist()
-        for item, good in zip(known, finite, strict=True):
-            if not good:
-                self._condemn(item, self._texts.texts([item])[0] or "", _NOT_FINITE)
-        return list(compress(known, finite)), vectors[finite]
+        good = np.isfinite(vectors @ np.ones(vectors.shape[1], np.float32))
+        for item in compress(known, ~good):
+            self._condemn(item, self._texts.texts([item])[0] or "", _NOT_FINITE)
+        return list(compress(known, good)), vectors[good]
 
     async def _request(self, windows: Sequence[Window]) -> Interests:
         async with self._gathering:

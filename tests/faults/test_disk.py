@@ -1,4 +1,4 @@
-"""What happens to a worker's disk: damage is found, said and repaired from the topics; full waits."""
+"""Harm to a worker's disk: damage is found, said and repaired from the topics; a full one waits."""
 
 from __future__ import annotations
 
@@ -51,18 +51,25 @@ def test_a_database_found_damaged_at_work_ends_the_worker_and_is_made_anew(
     make_stream: StreamMaker,
 ) -> None:
     stream = make_stream(**disk_faults.COLD)
-    scene, worker = begin(stream, over_s=12)
+    messages = LOAD.messages()
+    stream.publish(LOAD.catalogue())
+    (worker,) = stream.start_workers(1)
+    stream.watch_commits()
+    stream.send(messages[: len(messages) // 2])
+    stream.drain()
     worker.ask_to_stop()
     worker.wait(30)
-    disk_faults.come_back(scene, worker)  # what was in memory is in table files now
+    worker.start().wait_running()  # what was in memory is in table files now
     assert disk_faults.damage_tables(worker, random.Random(1))
-    disk_faults.wait_ended(scene, worker)
+    feeder = stream.feed(messages[len(messages) // 2 :], over_s=5)
+    scene = Scene(stream, [worker], feeder)
+    disk_faults.wait_ended(scene, worker, random.Random(1))
     assert "is damaged: Corruption" in worker.log_tail()
     assert "Traceback" not in worker.log.read_text()
     assert not worker.said(REBUILT)
     disk_faults.come_back(scene, worker)
     assert worker.said(REBUILT)
-    scene.feeder.finish()
+    feeder.finish()
     stream.verify()
 
 
@@ -72,10 +79,10 @@ def test_a_full_disk_ends_the_worker_which_goes_on_when_there_is_room(stream: St
     scene, worker = begin(stream, over_s=12)
     disk = stream.tools["small disk"]
     disk.fill()
-    disk_faults.wait_ended(scene, worker)
+    disk_faults.wait_ended(scene, worker, random.Random(1))
     assert not disk.free_bytes()
     worker.start()  # and it is still full
-    disk_faults.wait_ended(scene, worker)
+    disk_faults.wait_ended(scene, worker, random.Random(1))
     assert "Traceback" not in worker.log.read_text()
     disk.release()
     disk_faults.come_back(scene, worker)

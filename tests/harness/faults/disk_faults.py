@@ -9,7 +9,6 @@ from pathlib import Path
 
 from stream_app.errors import RestartWorker
 from stream_app.kafka_server import KafkaServer
-from tests.harness.deadline import eventually
 from tests.harness.fault import FaultSpec
 from tests.harness.scene import Scene
 from tests.harness.small_disk import SmallDisk, why_not
@@ -47,7 +46,7 @@ def damaged_while_up(scene: Scene, random_: random.Random) -> None:
     end(worker, random_)
     come_back(scene, worker)  # a database writes its windows to a table file when it is closed
     if damage_tables(worker, random_):
-        wait_ended(scene, worker)
+        wait_ended(scene, worker, random_)
         come_back(scene, worker)
 
 
@@ -56,7 +55,7 @@ def full(scene: Scene, random_: random.Random) -> None:
     disk: SmallDisk = scene.stream.tools[_DISK]
     worker = scene.stream.workers[0]
     disk.fill()
-    wait_ended(scene, worker)
+    wait_ended(scene, worker, random_)
     disk.release()
     come_back(scene, worker)
 
@@ -96,20 +95,12 @@ def end(worker: Worker, random_: random.Random) -> None:
     assert worker.wait(STOP_S) == 0, worker.log_tail()
 
 
-def wait_ended(scene: Scene, worker: Worker) -> None:
-    """Wait until a worker ends by itself, in one line and with the exit code of a restart.
-
-    A worker that nobody sends events has nothing to find out; it is ended.
-    """
+def wait_ended(scene: Scene, worker: Worker, random_: random.Random) -> None:
+    """Wait until a worker ends by itself, in one line and with the exit code of a restart."""
     worker.ended_by_test = True
-    eventually(
-        lambda: not worker.alive or scene.feeder.finished(),
-        within_s=90,
-        what=lambda: f"{worker.name} ending over its disk:\n{worker.log_tail()}",
+    scene.stir_until(
+        lambda: not worker.alive, random_, what=f"{worker.name} to end because of its disk"
     )
-    if worker.alive:
-        worker.kill()
-        return
     assert worker.exit_code() == RestartWorker.exit_code, worker.log_tail()
     last = worker.log.read_text().splitlines()[-1]
     assert last.startswith("error: "), last
