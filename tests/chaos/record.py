@@ -42,6 +42,8 @@ class Record:
     standby: bool
     events: int
     lives: int
+    stale_written: int
+    compacted: int
     stale_dropped: int
     intrusions: int
     error: str = ""
@@ -65,6 +67,8 @@ class Record:
             standby="standby_replicas" in plan.settings,
             events=outcome.events,
             lives=outcome.lives,
+            stale_written=outcome.stale_written,
+            compacted=outcome.compacted,
             stale_dropped=outcome.stale_dropped,
             intrusions=outcome.intrusions,
             error=next((line for line in lines if "Error" in line), lines[-1])[:300]

@@ -147,6 +147,17 @@ def outdated(records: Iterable[Record]) -> dict[str, tuple[int, int]]:
     return {user: (newest[user], at) for user, at in last.items() if at < newest[user]}
 
 
+def stale(records: Iterable[Record]) -> int:
+    """Return how many records are older than an earlier one of the same user."""
+    newest: dict[bytes | None, int] = {}
+    count = 0
+    for record in records:
+        offset = _applied_offset(record)
+        count += offset < newest.get(record.key, -1)
+        newest[record.key] = max(newest.get(record.key, -1), offset)
+    return count
+
+
 def decode_update(record: Record) -> Plain:
     """Return a JSON update, its numbers as the float32 values they stand for."""
     assert record.value is not None

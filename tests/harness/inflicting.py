@@ -35,6 +35,10 @@ class Outcome:
     error: str = ""
     """Of a failed one, the traceback."""
     events: int = 0
+    stale_written: int = 0
+    """Records that a zombie wrote behind newer ones."""
+    compacted: int = 0
+    """Records that a forced compaction removed."""
     stale_dropped: int = 0
     """Records older than an earlier one, which the reader's rule dropped."""
     intrusions: int = 0
@@ -70,6 +74,8 @@ def play(plan: Plan, bootstrap: str, folder: Path) -> Outcome:
         plan,
         time.monotonic() - started,
         events=events,
+        stale_written=stream.tools.get("stale_written", 0),
+        compacted=stream.tools.get("compacted", 0),
         stale_dropped=followed.dropped,
         intrusions=counts["intrusions"],
         lives=accounts.lives(stream.workers),

@@ -10,6 +10,7 @@ from typing import Any
 from tests.harness.fault import FaultSpec
 from tests.harness.faults import registered
 from tests.harness.load import Load
+from tests.harness.worker import TRAPPED
 
 TIGHT: dict[str, object] = {
     "hot_windows_max": 40,
@@ -47,7 +48,7 @@ class Plan:
     def worker_module(self) -> str:
         """Return the module that workers are started by."""
         modules = {spec.worker_module for spec in self.specs} - {"stream_app"}
-        return modules.pop() if modules else "stream_app"
+        return modules.pop() if modules else TRAPPED
 
     def __str__(self) -> str:
         return f"seed {self.seed} {'+'.join(self.faults)}"
