@@ -15,6 +15,7 @@ from tests.harness import checks, vectors
 from tests.harness.background import CommitWatch, Feeder
 from tests.harness.client import KafkaClient, Message, Record
 from tests.harness.deadline import eventually
+from tests.harness.load import POISON_KEY
 from tests.harness.reference import Reference, replay
 from tests.harness.worker import Worker
 
@@ -180,7 +181,13 @@ class Stream:
 
     def reference(self) -> Reference:
         """Return what the events topic as it lies there must lead to."""
-        return replay(self.events(), max_events=self.settings.window_max_events, poison=self.poison)
+        events = self.events()
+        poison = self.poison | {
+            (record.partition, record.offset)
+            for record in events
+            if (record.key or b"").startswith(POISON_KEY)
+        }
+        return replay(events, max_events=self.settings.window_max_events, poison=poison)
 
     def events(self) -> list[Record]:
         """Return the events topic."""
@@ -220,6 +227,7 @@ class Stream:
         stored = checks.windows_on_disk({w.datadir: held[w.name] for w in on_disk})
         checks.assert_same_windows(reference, stored, "RocksDB")
         self.verify_updates(reference, updates)
+        checks.assert_buried(reference, self.client.read(self.settings.dead_letters_topic))
         if self._watch is not None:
             samples, self._watch = self._watch.stop(), None
             assert samples, "no commit was seen"

@@ -28,7 +28,7 @@ from stream_app.intake import Intake
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer
 from stream_app.worker import Worker
-from tests.harness.worker import ARM_VARIABLE
+from tests.harness.worker import ARM_VARIABLE, TELL_TASKS
 
 STAGES = {
     "fold": "a RecordBatch is folded",
@@ -172,10 +172,17 @@ def _before(owner: type, name: str, first: Callable[..., None]) -> None:
     setattr(owner, name, called)
 
 
+def tell_tasks(*_: Any) -> None:
+    """Write where every task waits: for a worker that does not come to an end."""
+    for task in asyncio.all_tasks(asyncio.get_running_loop()):
+        task.print_stack(limit=12)
+
+
 def main() -> None:
     """Lay the traps, then be a worker."""
     from stream_app.cli import main as run
 
+    signal.signal(TELL_TASKS, tell_tasks)
     lay(Trap(Path(os.environ[ARM_VARIABLE])))
     run()
 

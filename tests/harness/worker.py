@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,9 @@ from stream_app import child_process
 from tests.harness.deadline import eventually
 
 ARM_VARIABLE = "TRAP_ARM_FILE"
+TRAPPED = "tests.harness.trapped_worker"
+TELL_TASKS = signal.SIGUSR2
+"""To a trapped worker: say where you are."""
 START_S = 60.0
 _LOG_TAIL_LINES = 60
 _NOISE = re.compile(r"ERROR aiokafka.*(Unable (connect|to update)|NodeNotReady)")
@@ -147,6 +151,10 @@ class Worker:
         """SIGSTOP: it neither works nor heartbeats, and knows nothing of it."""
         os.kill(self.pid, signal.SIGSTOP)
 
+    def is_frozen(self) -> bool:
+        """Tell whether it was frozen, by whomever."""
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
     def thaw_and_rejoin(self) -> None:
         """SIGCONT; return when the group that it fell out of has given it partitions anew.
 
@@ -184,8 +192,16 @@ class Worker:
         try:
             return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
+            self._tell_tasks()
             tail = self.log_tail()
             raise AssertionError(f"{self.name} still there after {within_s} s\n{tail}") from None
+
+    def _tell_tasks(self) -> None:
+        if self.module != TRAPPED:
+            return
+        os.kill(self.pid, TELL_TASKS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)  # type: ignore[union-attr]  # it writes
 
     def exit_code(self) -> int | None:
         """Return the exit code, None while it runs."""

@@ -11,9 +11,8 @@ from tests.harness.fault import Fault, FaultSpec
 from tests.harness.scene import Scene
 from tests.harness.stream import STOP_S
 from tests.harness.trapped_worker import STAGES
-from tests.harness.worker import Worker
+from tests.harness.worker import TRAPPED, Worker
 
-TRAPPED = "tests.harness.trapped_worker"
 _PASSINGS = {"recovery": 3, "revoked": 1, "assigned": 1}
 """At most so many passings before a trap springs; other stages are passed all the time."""
 _OFTEN = 12
