@@ -15,7 +15,6 @@ from aiokafka.structs import TopicPartition
 from stream_app.errors import FixSettings, InterestStreamError, WaitForBroker
 from stream_app.topics import open_admin
 
-
 _LOOK_EVERY_S = 0.5
 
 
@@ -54,9 +53,13 @@ async def must_be_empty(
         WaitForBroker: no broker answers.
     """
     deadline = time.monotonic() + patience_s
-    while (found := await members(bootstrap_servers, group)) and time.monotonic() < deadline:
-        await asyncio.sleep(_LOOK_EVERY_S)
-    if found:
+    while True:
+        found = await members(bootstrap_servers, group)
+        if not found:
+            return
+        if time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            continue
         raise GroupHasMembers(
             f"group {group} has {len(found)} members (on {', '.join(sorted(set(found)))}): "
             f"stop them, then {wanted}. Kafka counts one that was killed until its session times "
