@@ -14,6 +14,7 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
+from state.database import DatabaseDamaged, DatabaseFull
 from stream_app import topics
 from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
@@ -36,6 +37,7 @@ from stream_app.errors import (
     RestartWorker,
     WaitForBroker,
 )
+from stream_app.failures import is_expected
 from stream_app.intake import Intake
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
@@ -121,8 +123,13 @@ class Worker:
             table_standby_replicas=settings.standby_replicas,
         )
         app.owner = self
-        ends = self._bounds.ends if self._bounds else {}
-        install_transport(app, settings.events_topic, settings.micro_batch_linger_ms, ends)
+        install_transport(
+            app,
+            settings.events_topic,
+            settings.micro_batch_linger_ms,
+            settings.isolation_level,
+            self._bounds.ends if self._bounds else {},
+        )
         self._table = WindowTable(
             app,
             name="windows",
@@ -146,9 +153,8 @@ class Worker:
                 await self._take(event)
             except PartitionRevoked as error:
                 log.info("%s", error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no event is acknowledged from here on
                 self._fail(error)
-                raise
 
     async def _take(self, event: Any) -> None:
         """One RecordBatch: decode, fold, and let the rounds know. Acknowledged at a checkpoint."""
@@ -167,8 +173,8 @@ class Worker:
             )
         partition.next_sequence += 1
         await self._room(partition)
-        letters = await self._fold(partition, batch.records, message.offset)
-        partition.last_offset = message.offset
+        letters = await self._fold(partition, batch.records, batch.next_offset)
+        partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
         if letters:
@@ -180,7 +186,7 @@ class Worker:
         partition.cool(self.settings.hot_windows_max // len(self._partitions))
 
     async def _fold(
-        self, partition: Partition, records: Sequence[ConsumerRecord], last_offset: int
+        self, partition: Partition, records: Sequence[ConsumerRecord], next_offset: int
     ) -> list[DeadLetter]:
         """Decode and fold what is wanted; return the dead letters that are to be published."""
         if self._bounds is None:
@@ -189,7 +195,7 @@ class Worker:
         self.counts.skipped += len(records) - len(wanted)
         warm, rest = self._bounds.warm_up(partition.number, wanted)
         await self._intake.take(partition, warm)
-        if not self._bounds.is_warm_up(partition.number, last_offset + 1):
+        if not self._bounds.is_warm_up(partition.number, next_offset):
             partition.warmed_up()
         return await self._intake.take(partition, rest)
 
@@ -295,6 +301,8 @@ class Worker:
                 "no last checkpoint within %.1f s: what is not stored is delivered again",
                 timeout_s,
             )
+        except (DatabaseDamaged, DatabaseFull) as error:
+            self._fail(error)
 
     # -- around the app
 
@@ -359,6 +367,7 @@ class Worker:
             settings.bootstrap_servers,
             counts,
             max_text_chars=settings.max_text_chars,
+            isolation_level=settings.isolation_level,
             changed=self._on_items_changed,
             bury=self._burials.bury_alone,
         )
@@ -439,8 +448,7 @@ class Worker:
         self.state = "stopping"
         if self.failure is None and self._partitions:
             await self._last_checkpoint(self.settings.stop_timeout_s * 0.6)
-        for partition in self._partitions.values():
-            partition.revoke()
+        self._drop_partitions()  # their databases close now: who looks after idle ones finds none
 
     async def after_stop(self) -> None:
         """Release the rest: tasks, producer, databases, encoder process, datadir."""
@@ -457,7 +465,7 @@ class Worker:
             await self._catalogue.stop()
         await self._encoder_process.stop()
         if self._datadir.held:
-            self._status.write()
+            self._status.try_to_write()
         self._datadir.release()
 
     def held(self) -> Mapping[int, Partition]:
@@ -515,7 +523,8 @@ class Worker:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         self.failure = error
-        log.error("The worker cannot go on: %s", error, exc_info=error)
+        expected = is_expected(error, self.settings)
+        log.error("The worker cannot go on: %s", error, exc_info=None if expected else error)
         self.failed.set()
 
     def _describe(self) -> dict[str, Any]:
