@@ -8,28 +8,14 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from stream_app.change import Change, is_stale
 from stream_app.updates import Update
 
 log = logging.getLogger(__name__)
 
-NOT_SAID = -1
-"""The applied offset of a tombstone made by hand, which has no header that says it."""
-
 FORGOTTEN_KEPT_MS = 86_400_000
 """How long a forgotten user's offset is remembered: a day, as Kafka keeps a tombstone by default.
 A worker that wrote an older update behind it has written the right one again long before."""
-
-
-class Change(NamedTuple):
-    """What a record of the updates topic changed: ``update`` is ``None`` for a forgotten user."""
-
-    user_id: str
-    update: Update | None
-    applied_offset: int
-    partition: int = 0
-    """Of the updates topic, and of the source topic: they are the same number."""
-    published_ms: int = 0
-    """The record's timestamp: when the worker wrote it."""
 
 
 class Staleness(NamedTuple):
@@ -60,20 +46,6 @@ class UpdatesView(Mapping[str, Update]):
 
     def __len__(self) -> int:
         return len(self._changes)
-
-
-def is_stale(change: Change, held: Change) -> bool:
-    """Tell whether ``change`` is older than what is ``held`` of the same user.
-
-    Within a partition the applied offset decides, and an equal one is no older. Of two partitions
-    the offsets say nothing: the user's events moved, since the topics got more partitions, and the
-    record that was written later counts.
-    """
-    if change.partition != held.partition:
-        return change.published_ms < held.published_ms
-    if change.update is None and change.applied_offset == NOT_SAID:
-        return False
-    return change.applied_offset < held.applied_offset
 
 
 def staleness(held: Change | None, now_ms: int) -> Staleness | None:

@@ -11,15 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from stream_app.change import Change, is_stale
 from stream_app.errors import FixSettings
-from stream_app.latest_updates import (
-    Change,
-    Forgotten,
-    Staleness,
-    UpdatesView,
-    is_stale,
-    staleness,
-)
+from stream_app.latest_updates import Forgotten, Staleness, UpdatesView, staleness
 from stream_app.updates import Update
 
 log = logging.getLogger(__name__)

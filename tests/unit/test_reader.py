@@ -8,8 +8,9 @@ from aiokafka.structs import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app.change import NOT_SAID
 from stream_app.errors import FixData
-from stream_app.latest_updates import FORGOTTEN_KEPT_MS, NOT_SAID, Forgotten
+from stream_app.latest_updates import FORGOTTEN_KEPT_MS, Forgotten
 from stream_app.reader import Change, LatestUpdates, Staleness, read
 from stream_app.updates import Update, UpdateEncoder
 
