@@ -47,6 +47,11 @@ class UpdatesView(Mapping[str, Update]):
     def __len__(self) -> int:
         return len(self._changes)
 
+    def snapshot(self) -> dict[str, Update]:
+        """Return a copy as of now, also where another thread goes on changing what is viewed."""
+        changes = list(self._changes.items())  # one step under the interpreter's lock
+        return {user: change.update for user, change in changes if change.update is not None}
+
 
 def staleness(held: Change | None, now_ms: int) -> Staleness | None:
     """Return how old a vector is at ``now_ms``; ``None`` where there is no vector."""
@@ -114,7 +119,7 @@ class LatestUpdates:
         self._models: Counter[str] = Counter()
 
     @property
-    def updates(self) -> Mapping[str, Update]:
+    def updates(self) -> UpdatesView:
         """User id -> latest update, as a live read-only view."""
         return UpdatesView(self._held)
 

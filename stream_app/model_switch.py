@@ -14,7 +14,6 @@ from typing import NamedTuple
 from stream_app.change import Change, is_stale
 from stream_app.errors import FixSettings
 from stream_app.latest_updates import Forgotten, Staleness, UpdatesView, staleness
-from stream_app.updates import Update
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class SwitchingUpdates:
         self._forgotten = Forgotten()
 
     @property
-    def updates(self) -> Mapping[str, Update]:
+    def updates(self) -> UpdatesView:
         """User id -> latest update of ``model_id``: a live read-only view until the next switch.
 
         A view taken before a switch stays as it was then.

@@ -13,9 +13,8 @@ from aiokafka.structs import ConsumerRecord
 from stream_app.change import NOT_SAID, Change, read
 from stream_app.errors import FixData, FixSettings
 from stream_app.followed_topic import Ends, FollowedTopic, Start, patiently
-from stream_app.latest_updates import LatestUpdates, Staleness
+from stream_app.latest_updates import LatestUpdates, Staleness, UpdatesView
 from stream_app.model_switch import ModelSwitch, SwitchingUpdates
-from stream_app.updates import Update
 
 __all__ = [
     "Change",
@@ -80,7 +79,7 @@ class UpdatesReader:
         self._source_topic = ""
 
     @property
-    def updates(self) -> Mapping[str, Update]:
+    def updates(self) -> UpdatesView:
         """User id -> latest update, as a live read-only view (until a model switch)."""
         return self._latest.updates
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from stream_app.errors import FixData, FixSettings
-from stream_app.kafka_server import KafkaServer
+from stream_app.blocking_reader import BlockingReader
+from stream_app.errors import FixSettings
 from stream_app.reader import Change, ModelSwitch, UpdatesReader
 from stream_app.topics import partition_of
 from stream_app.updates import UpdateEncoder
@@ -212,40 +209,40 @@ async def test_more_partitions_are_read_and_who_moved_is_known_by_time(
     assert f"{topic.name} has 6 partitions now, had 4" in caplog.text
 
 
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[KafkaServer]:
-    """A broker of this test's own: the session's must not be harmed."""
-    with KafkaServer(tmp_path / "own-kafka") as server:
-        yield server
-
-
-async def test_a_broker_that_goes_and_comes_costs_time_and_a_topic_made_anew_is_said(
-    own_broker: KafkaServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.CRITICAL, "aiokafka")
-    client = KafkaClient(own_broker.bootstrap)
-    topic = Topic(client, "own.updates")
-    await asyncio.to_thread(client.create_topic, topic.name, PARTITIONS)
-    for offset in (1, 2):
-        await asyncio.to_thread(topic.write, "user-0", offset)
-    async with topic.reader() as reader:
-        await reader.catch_up()
-        await asyncio.to_thread(own_broker.kill)
-        assert await reader.fetch(0.2) == []
-        waiting = asyncio.create_task(reader.catch_up())
-        await asyncio.to_thread(own_broker.start)
-        async with asyncio.timeout(WITHIN_S):
-            await waiting
-        await asyncio.to_thread(topic.write, "user-0", 3)
-        assert brief(await next_changes(reader, 1)) == {("user-0", 3)}
-        await asyncio.to_thread(client.delete_topics, [topic.name])
-        await asyncio.to_thread(client.create_topic, topic.name, PARTITIONS)
-        with pytest.raises(FixData, match=r"no longer holds what comes next .*a new reader"):
-            await next_changes(reader, 1)
-    await asyncio.to_thread(client.close)
-
-
 async def test_a_topic_that_is_not_there_is_said(topic: Topic) -> None:
     with pytest.raises(FixSettings, match=r"no topic nowhere\.updates"):
         async with UpdatesReader(topic.client.bootstrap, "nowhere.updates"):
             pass
+
+
+def test_without_asyncio_a_thread_keeps_up(topic: Topic) -> None:
+    topic.write("user-0", 1)
+    told: list[Change] = []
+    with BlockingReader(topic.reader(), told.extend) as vectors:
+        update = vectors.get("user-0")
+        assert update is not None
+        assert update.applied_offset == 1
+        assert vectors.get("user-1") is None
+        assert vectors.staleness("user-0", T0_MS + 500) == (1_500, 500)
+        topic.write("user-1", 2)
+        eventually(lambda: vectors.get("user-1"), within_s=WITHIN_S, what="the second user")
+        assert set(vectors.snapshot()) == {"user-0", "user-1"}
+    assert brief(told) == {("user-1", 2)}
+
+
+def test_what_ends_the_thread_is_told_to_who_asks(topic: Topic) -> None:
+    nowhere = BlockingReader(UpdatesReader(topic.client.bootstrap, "nowhere.updates"))
+    with pytest.raises(FixSettings, match=r"no topic nowhere\.updates"):
+        nowhere.__enter__()
+
+    def fails(changes: list[Change]) -> None:
+        raise ArithmeticError("an application's own")
+
+    def follow() -> None:
+        with BlockingReader(topic.reader(), fails) as vectors:
+            topic.write("user-1", 1)
+            eventually(lambda: vectors.get("nobody"), within_s=WITHIN_S, what="the failure")
+
+    topic.write("user-0", 1)
+    with pytest.raises(ArithmeticError, match="an application's own"):
+        follow()
