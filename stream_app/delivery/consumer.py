@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import faust
@@ -43,6 +44,8 @@ class BatchConsumer(driver.Consumer):
 
     source_topic: str
     linger_s: float
+    source_ends: Mapping[int, int]
+    """Partition -> offset at which reading ends; partitions without one are followed for ever."""
 
     def _new_consumer_thread(self) -> LeasedConsumerThread:
         return LeasedConsumerThread(self)
@@ -74,27 +77,32 @@ class BatchConsumer(driver.Consumer):
                 return
             if not self._leased.is_current(each):
                 continue  # Faust may have kept us waiting, and a rebalance has begun meanwhile
-            tp, records, _ = each
+            tp, records, *_ = each
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            if tp.topic == self.source_topic:
-                yield tp, self._batch_message(tp, records, generation)
-            else:
+            if tp.topic != self.source_topic:
                 for record in records:
                     yield tp, self._to_message(tp, record)
+            elif not each.at_end:
+                yield tp, self._batch_message(tp, records, generation)
+            elif (last := self.source_ends[tp.partition] - 1) >= (self._read_offset[tp] or 0):
+                # A gap behind the last record (compaction, transaction markers) is committed with
+                # it; there may be no record at all. What was committed before needs no message.
+                yield tp, self._batch_message(tp, records, generation, last)
 
-    def _batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
+    def _batch_message(
+        self, tp: TP, records: list[Any], generation: int, last_offset: int | None = None
+    ) -> ConsumerMessage:
         if self._sequences_since != self.app.rebalancing_count:
             self._sequences_since = self.app.rebalancing_count
             self._sequences.clear()
-        last = records[-1]
         batch = RecordBatch(self._sequences[tp], records)
         self._sequences[tp] += 1
         return ConsumerMessage(
-            last.topic,
-            last.partition,
-            last.offset,
-            last.timestamp / 1000,
-            last.timestamp_type,
+            tp.topic,
+            tp.partition,
+            records[-1].offset if last_offset is None else last_offset,
+            records[-1].timestamp / 1000 if records else 0.0,
+            records[-1].timestamp_type if records else 0,
             [],
             None,
             batch,  # type: ignore[arg-type]  # where stock Faust has bytes
@@ -127,12 +135,21 @@ class BatchTransport(driver.Transport):
     Consumer = BatchConsumer
 
 
-def install_transport(app: faust.App, source_topic: str, linger_ms: float) -> None:
-    """Make the app fetch through :class:`BatchConsumer`."""
+def install_transport(
+    app: faust.App,
+    source_topic: str,
+    linger_ms: float,
+    source_ends: Mapping[int, int] = MappingProxyType({}),
+) -> None:
+    """Make the app fetch through :class:`BatchConsumer`, up to ``source_ends`` where given."""
     consumer = type(
         "SourceConsumer",
         (BatchConsumer,),
-        {"source_topic": source_topic, "linger_s": linger_ms / 1000},
+        {
+            "source_topic": source_topic,
+            "linger_s": linger_ms / 1000,
+            "source_ends": source_ends,
+        },
     )
     transport = BatchTransport(app.conf.broker_consumer, app)
     transport.Consumer = consumer  # type: ignore[misc, assignment]  # one class per source topic

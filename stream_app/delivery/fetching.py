@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
 from aiokafka.errors import (
@@ -15,7 +16,7 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
 )
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -38,6 +39,8 @@ class Fetched(NamedTuple):
     records: list[Any]
     seeks: int
     """How often the partition had been sought until then."""
+    at_end: bool = False
+    """Whether the partition has an end and has now been read up to it; said once per seek."""
 
 
 class SourceConsumer(Protocol):
@@ -45,6 +48,7 @@ class SourceConsumer(Protocol):
 
     source_topic: str
     linger_s: float
+    source_ends: Mapping[int, int]
     loop: asyncio.AbstractEventLoop
     beacon: Any
 
@@ -83,6 +87,10 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
     lease_renewed_at = float("-inf")
     """``time.monotonic()`` when a heartbeat was sent that the coordinator then confirmed."""
 
+    _ends: Mapping[TP, int] = MappingProxyType({})
+    _ended: Mapping[TP, int] = MappingProxyType({})
+    """Partitions read up to their end, and how often they had been sought by then."""
+
     def __init__(self, consumer: SourceConsumer) -> None:
         loop = consumer.loop
         super().__init__(
@@ -94,6 +102,11 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         )
         self._source_topic = consumer.source_topic
         self._linger_s = consumer.linger_s
+        topic = self._source_topic
+        # aiokafka's own kind of key, for these are handed back to it, and it is particular.
+        self._ends = {
+            cast(TP, TopicPartition(topic, n)): e for n, e in consumer.source_ends.items()
+        }
         self._seeks: Counter[TP] = Counter()
         self._fetched: deque[Fetched] = deque()
         self._arrived = asyncio.Event()
@@ -176,14 +189,40 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         if self.app.rebalancing:
             self._put_back({tp: of for tp, of in records.items() if self._is_source(tp)})
             records = {tp: of for tp, of in records.items() if not self._is_source(tp)}
+        elif self._ends:
+            return self._bounded(consumer, records)
         return [Fetched(tp, of, self._seeks[tp]) for tp, of in records.items()]
+
+    def _bounded(self, consumer: Any, records: Mapping[TP, list[Any]]) -> list[Fetched]:
+        """Leave out what lies behind the ends, and say which partitions have come to theirs.
+
+        By position, not by the last record: there may be none right before the end.
+        """
+        fetched = []
+        for tp, end in self._ends.items():
+            position = _position(consumer, tp)
+            at_end = position is not None and position >= end and not self._has_ended(tp)
+            of = [record for record in records.get(tp, ()) if record.offset < end]
+            if at_end:
+                self._ended = {**self._ended, tp: self._seeks[tp]}
+            if at_end or of:
+                fetched.append(Fetched(tp, of, self._seeks[tp], at_end))
+        others = (tp for tp in records if tp not in self._ends)
+        return fetched + [Fetched(tp, records[tp], self._seeks[tp]) for tp in others]
+
+    def _has_ended(self, tp: TP) -> bool:
+        return self._ended.get(tp) == self._seeks[tp]
 
     def _wanted(self) -> set[TP]:
         """Return the partitions to fetch from now; of the source topic none in a rebalance."""
         if not self.consumer.flow_active:
             return set()
         active = self.consumer._get_active_partitions()
-        return {tp for tp in active if not (self.app.rebalancing and self._is_source(tp))}
+        return {
+            tp
+            for tp in active
+            if not (self.app.rebalancing and self._is_source(tp)) and not self._has_ended(tp)
+        }
 
     def _put_back(self, records: Mapping[TP, list[Any]]) -> None:
         consumer = self._ensure_consumer()
@@ -244,3 +283,13 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
                 self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
                 return True
         return False
+
+
+def _position(consumer: Any, tp: TP) -> int | None:
+    """Return the offset of the next record, ``None`` while that is not known; never waits."""
+    subscription = consumer._subscription.subscription
+    assignment = None if subscription is None else subscription.assignment
+    if assignment is None or tp not in assignment.tps:
+        return None
+    state = assignment.state_value(tp)
+    return int(state.position) if state.has_valid_position else None

@@ -25,6 +25,8 @@ _NOISE = re.compile(r"ERROR aiokafka.*(Unable (connect|to update)|NodeNotReady)"
 class Worker:
     """One worker process; ``start`` may be called again after its end, on the same datadir."""
 
+    command = COMMAND
+
     def __init__(self, name: str, datadir: Path, settings: dict[str, object]) -> None:
         self.name = name
         self.datadir = datadir
@@ -39,7 +41,7 @@ class Worker:
         self.ended_by_test = False
         with self.log.open("ab") as log:
             self._process = child_process.start_bound(
-                COMMAND,
+                self.command,
                 output=log,
                 env=environment(self.settings),
                 cwd=self.datadir.parent,
