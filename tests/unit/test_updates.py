@@ -135,7 +135,8 @@ def test_an_update_without_interests_has_the_bytes_it_had_before_there_were_any(
     assert value == golden
     update = updates.decode(golden)
     assert (list(update.vector), update.interests) == ([0.5, -1.0], ())
-    assert update.granularities == {"word": (0.5, -1.0), "document": (-0.5, 1.0)}
+    each = {name: list(numbers) for name, numbers in update.granularities.items()}
+    assert each == {"word": [0.5, -1.0], "document": [-0.5, 1.0]}
 
 
 @pytest.mark.parametrize(
