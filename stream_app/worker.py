@@ -15,7 +15,7 @@ from faust.types import TP
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
 from state.database import DatabaseDamaged, DatabaseFull
-from stream_app import topics
+from stream_app import topic_watch, topics
 from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
 from stream_app.changelog import Changelog
@@ -158,6 +158,7 @@ class Worker:
                 "a restart resumes from the last commit"
             )
         partition.next_sequence += 1
+        partition.must_go_on(batch.records, self.settings.events_topic)
         await self._room(partition)
         letters = await self._intake.take(partition, batch.records)
         partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
@@ -216,6 +217,9 @@ class Worker:
                 for partition in partitions:
                     committed = folded.get(partition.number, 0)
                     partition.last_offset = max(partition.last_offset, committed - 1)
+                await topic_watch.must_belong_together(
+                    settings, [partition.number for partition in partitions]
+                )
                 await self._rounds.own(partitions, within_ms)
             except PartitionRevoked as error:
                 log.info("%s", error)
@@ -223,6 +227,8 @@ class Worker:
                 log.warning("Late updates of former owners not looked for yet: %s", error)
                 await asyncio.sleep(_DEAD_LETTER_RETRY_S)
                 continue
+            except FixSettings as error:
+                self._fail(error)
             return
         log.error("Late updates of former owners, if any, stand until their users' next events")
 
@@ -307,6 +313,7 @@ class Worker:
             self._rounds.run(),
             self._checkpoints.run(),
             self._look_after_idle(),
+            topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:
