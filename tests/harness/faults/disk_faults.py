@@ -158,8 +158,8 @@ def damage_tables(worker: Worker, random_: random.Random) -> int:
 
 FAULTS = {
     "wiped": FaultSpec(wiped),
-    "damaged_while_down": FaultSpec(damaged_while_down, over_s=10),
-    "damaged_while_up": FaultSpec(damaged_while_up, settings=COLD, over_s=25),
+    "damaged-while-down": FaultSpec(damaged_while_down, over_s=10),
+    "damaged-while-up": FaultSpec(damaged_while_up, settings=COLD, over_s=25),
 }
 if not why_not():
     FAULTS["full"] = FaultSpec(full, prepare=small_disk_for_the_first_worker, over_s=25)
