@@ -236,6 +236,8 @@ class Worker:
         """Busy partitions notice strange records by their acknowledgements; idle ones must look."""
         while True:
             await asyncio.sleep(_IDLE_LOOK_S)
+            if self._partitions:  # also where there is nothing to write, and nobody would ask
+                self._lease.tell()
             idle = [each for each in self._ours() if each.is_idle()]
             try:
                 await self._changelog.look_after(idle)

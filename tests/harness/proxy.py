@@ -50,6 +50,7 @@ class Proxy:
         self._weather = FAIR
         self._connections: dict[asyncio.Task[None], bool] = {}
         """Each connection, and whether anything that was sent on it has vanished."""
+        self._orphans: set[asyncio.Task[None]] = set()
         self.vanished_bytes = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -67,6 +68,13 @@ class Proxy:
         A connection on which bytes have vanished cannot be mended and ends when they no longer do.
         """
         self._run(self._change(weather))
+
+    def orphan(self) -> None:
+        """Let nothing come through on the connections there are, for good; new ones are fine.
+
+        As when a firewall on the way has forgotten them: neither end is told.
+        """
+        self._run(self._orphan())
 
     def close(self) -> None:
         """End all connections and stop listening."""
@@ -87,6 +95,9 @@ class Proxy:
             self._end(list(self._connections))
         elif not weather.vanishing and not weather.produce_vanishes:
             self._end([task for task, torn in self._connections.items() if torn])
+
+    async def _orphan(self) -> None:
+        self._orphans |= self._connections.keys()
 
     async def _close(self) -> None:
         self._server.close()
@@ -112,6 +123,7 @@ class Proxy:
                 pumps = (self._requests(task, near, forth), self._answers(task, far, back))
                 await _until_one_ends([asyncio.ensure_future(pump) for pump in pumps])
         finally:
+            self._orphans.discard(task)
             del self._connections[task]
             for writer in (back, forth):
                 if writer is not None:
@@ -147,7 +159,7 @@ class Proxy:
     ) -> None:
         weather = self._weather
         await asyncio.sleep(weather.latency_s + len(data) / weather.bytes_per_s)
-        if self._weather.vanishing:
+        if self._weather.vanishing or task in self._orphans:
             self._vanish(task, data)
             return
         writer.write(data)

@@ -18,6 +18,8 @@ Draw = Callable[[random.Random], Weather]
 
 QUICK: dict[str, object] = {"delivery_timeout_s": 5}
 _HEALED_WITHIN_S = 90
+_ORPHANS_NOTICED_WITHIN_S = 150
+"""A request that gets no answer is given up after 90 s, and its connection with it."""
 
 
 def proxy_of(broker: KafkaServer | None) -> ProxiedKafka:
@@ -73,6 +75,17 @@ def produce_slow(random_: random.Random) -> Weather:
     return Weather(produce_latency_s=random_.uniform(0.2, 2.0))
 
 
+def orphaned(scene: Scene, random_: random.Random) -> None:
+    """Every connection there is is dead, and nobody is told; new ones are fine."""
+    proxy_of(scene.broker).proxy.orphan()
+    scene.stir_until(
+        lambda: all(worker.said("no heartbeat confirmed") for worker in scene.workers),
+        random_,
+        what="the workers noticing that nothing comes through",
+    )
+    scene.stream.wait_shared(scene.workers, within_s=_ORPHANS_NOTICED_WITHIN_S)
+
+
 PAST_SESSION_S = SESSION_TIMEOUT_S + 4
 
 
@@ -92,4 +105,11 @@ FAULTS = {
     "slow": _spec(slow, 4, 12),
     "produce-vanishes": _spec(produce_vanishes, 1, 12),
     "produce-slow": _spec(produce_slow, 4, 12),
+    "orphaned": FaultSpec(
+        orphaned,
+        settings=QUICK,
+        over_s=30,
+        own_broker=ProxiedKafka,
+        prepare=through_the_proxy,
+    ),
 }
