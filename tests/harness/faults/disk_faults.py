@@ -18,7 +18,7 @@ from tests.harness.worker import Worker
 COLD: dict[str, object] = {"hot_windows_max": 20}
 """Far fewer windows in memory than users: most events need one from the disk."""
 SMALL_DISK_MIB = 16
-"""Too little for what RocksDB sets aside for a write-ahead log, 17.6 MB of a buffer of 16 MiB: a full
+"""Too little for what RocksDB sets aside for a write-ahead log, 17.6 MB for a buffer of 16: a full
 disk would not be noticed before that is used up."""
 _DISK = "small disk"
 
