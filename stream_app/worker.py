@@ -14,7 +14,8 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
-from stream_app import topics
+from state.database import DatabaseDamaged, DatabaseFull
+from stream_app import topic_watch, topics
 from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
 from stream_app.changelog import Changelog
@@ -35,6 +36,7 @@ from stream_app.errors import (
     RestartWorker,
     WaitForBroker,
 )
+from stream_app.failures import is_expected
 from stream_app.intake import Intake
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
@@ -111,7 +113,9 @@ class Worker:
             table_standby_replicas=settings.standby_replicas,
         )
         app.owner = self
-        install_transport(app, settings.events_topic, settings.micro_batch_linger_ms)
+        install_transport(
+            app, settings.events_topic, settings.micro_batch_linger_ms, settings.isolation_level
+        )
         self._table = WindowTable(
             app,
             name="windows",
@@ -135,9 +139,8 @@ class Worker:
                 await self._take(event)
             except PartitionRevoked as error:
                 log.info("%s", error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no event is acknowledged from here on
                 self._fail(error)
-                raise
 
     async def _take(self, event: Any) -> None:
         """One RecordBatch: decode, fold, and let the rounds know. Acknowledged at a checkpoint."""
@@ -155,8 +158,10 @@ class Worker:
                 "a restart resumes from the last commit"
             )
         partition.next_sequence += 1
+        partition.must_go_on(batch.records, self.settings.events_topic)
         await self._room(partition)
         letters = await self._intake.take(partition, batch.records)
+        partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
         if letters:
@@ -212,6 +217,9 @@ class Worker:
                 for partition in partitions:
                     committed = folded.get(partition.number, 0)
                     partition.last_offset = max(partition.last_offset, committed - 1)
+                await topic_watch.must_belong_together(
+                    settings, [partition.number for partition in partitions]
+                )
                 await self._rounds.own(partitions, within_ms)
             except PartitionRevoked as error:
                 log.info("%s", error)
@@ -219,6 +227,8 @@ class Worker:
                 log.warning("Late updates of former owners not looked for yet: %s", error)
                 await asyncio.sleep(_DEAD_LETTER_RETRY_S)
                 continue
+            except FixSettings as error:
+                self._fail(error)
             return
         log.error("Late updates of former owners, if any, stand until their users' next events")
 
@@ -226,6 +236,8 @@ class Worker:
         """Busy partitions notice strange records by their acknowledgements; idle ones must look."""
         while True:
             await asyncio.sleep(_IDLE_LOOK_S)
+            if self._partitions:  # also where there is nothing to write, and nobody would ask
+                self._lease.tell()
             idle = [each for each in self._ours() if each.is_idle()]
             try:
                 await self._changelog.look_after(idle)
@@ -265,6 +277,8 @@ class Worker:
                 "no last checkpoint within %.1f s: what is not stored is delivered again",
                 timeout_s,
             )
+        except (DatabaseDamaged, DatabaseFull) as error:
+            self._fail(error)
 
     # -- around the app
 
@@ -301,6 +315,7 @@ class Worker:
             self._rounds.run(),
             self._checkpoints.run(),
             self._look_after_idle(),
+            topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:
@@ -327,6 +342,7 @@ class Worker:
             settings.bootstrap_servers,
             counts,
             max_text_chars=settings.max_text_chars,
+            isolation_level=settings.isolation_level,
             changed=self._on_items_changed,
             bury=self._burials.bury_alone,
         )
@@ -424,7 +440,7 @@ class Worker:
             await self._catalogue.stop()
         await self._encoder_process.stop()
         if self._datadir.held:
-            self._status.write()
+            self._status.try_to_write()
         self._datadir.release()
 
     # -- small parts
@@ -474,7 +490,8 @@ class Worker:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         self.failure = error
-        log.error("The worker cannot go on: %s", error, exc_info=error)
+        expected = is_expected(error, self.settings)
+        log.error("The worker cannot go on: %s", error, exc_info=None if expected else error)
         self.failed.set()
 
     def _describe(self) -> dict[str, Any]:

@@ -32,12 +32,18 @@ at 1,000 events/s."""
 
 
 class Fetched(NamedTuple):
-    """What was drained of one partition at one moment."""
+    """What was drained of one partition at one moment.
+
+    No records, where what was drained holds none: the markers and aborted records of transactions,
+    and what compaction took away. They are passed on, for the commits have to get past them.
+    """
 
     tp: TP
     records: list[Any]
     seeks: int
     """How often the partition had been sought until then."""
+    next_offset: int
+    """Where the next fetch begins: behind the last record, or behind a gap that follows it."""
 
 
 class SourceConsumer(Protocol):
@@ -45,6 +51,7 @@ class SourceConsumer(Protocol):
 
     source_topic: str
     linger_s: float
+    isolation_level: str
     loop: asyncio.AbstractEventLoop
     beacon: Any
 
@@ -94,6 +101,9 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         )
         self._source_topic = consumer.source_topic
         self._linger_s = consumer.linger_s
+        self._isolation_level = consumer.isolation_level
+        self._passed: dict[TP, int] = {}
+        """Up to where each partition of the source topic is drained, records or not."""
         self._seeks: Counter[TP] = Counter()
         self._fetched: deque[Fetched] = deque()
         self._arrived = asyncio.Event()
@@ -128,6 +138,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
+        consumer._isolation_level = self._isolation_level
         return consumer
 
     async def take(self, timeout_s: float) -> list[Fetched]:
@@ -176,7 +187,37 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         if self.app.rebalancing:
             self._put_back({tp: of for tp, of in records.items() if self._is_source(tp)})
             records = {tp: of for tp, of in records.items() if not self._is_source(tp)}
-        return [Fetched(tp, of, self._seeks[tp]) for tp, of in records.items()]
+        gaps = self._with_gaps(wanted - records.keys())
+        drained: dict[TP, list[Any]] = {**{tp: [] for tp in gaps}, **records}
+        return [
+            Fetched(tp, of, self._seeks[tp], self._drained_to(tp, of)) for tp, of in drained.items()
+        ]
+
+    def _with_gaps(self, without_records: set[TP]) -> list[TP]:
+        """Return the source's partitions of which something was drained that holds no records."""
+        if self.app.rebalancing:
+            return []
+        return [
+            tp
+            for tp in without_records
+            if tp in self._passed and (self._position(tp) or 0) > self._passed[tp]
+        ]
+
+    def _drained_to(self, tp: TP, records: list[Any]) -> int:
+        behind = records[-1].offset + 1 if records else 0
+        if self._is_source(tp):
+            behind = max(behind, self._position(tp) or 0)
+            self._passed[tp] = behind
+        return behind
+
+    def _position(self, tp: TP) -> int | None:
+        """Return where aiokafka fetches next; its own method would wait until that is known."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or tp not in assignment.tps:
+            return None
+        state = assignment.state_value(tp)
+        return cast(int, state.position) if state.has_valid_position else None
 
     def _wanted(self) -> set[TP]:
         """Return the partitions to fetch from now; of the source topic none in a rebalance."""
@@ -195,6 +236,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         self._seeks.update(partitions.keys())
+        self._passed |= partitions
         await super()._seek_wait(consumer, partitions)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -215,6 +257,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             to = begin.get(tp, offset)
             if to is not None and tp in ours:
                 self._seeks[tp] += 1
+                self._passed[tp] = to
                 consumer.seek(tp, to)
         return committed
 
