@@ -82,10 +82,6 @@ class AvroCursor:
         """Return a map; ``value`` reads one of its values."""
         return {self.string(): value() for count in self._blocks() for _ in range(count)}
 
-    def array_of(self, value: Callable[[], T]) -> list[T]:
-        """Return an array; ``value`` is the method of this cursor that reads one of its values."""
-        return [value() for count in self._blocks() for _ in range(count)]
-
     def _blocks(self) -> Iterator[int]:
         """Yield the count of each block of an array or map; 0 ends it."""
         while count := self.long():

@@ -109,6 +109,7 @@ FAULTS = {
         orphaned,
         settings=QUICK,
         over_s=30,
+        combines=False,  # it takes two minutes
         own_broker=ProxiedKafka,
         prepare=through_the_proxy,
     ),
