@@ -395,7 +395,7 @@ def _must_be_finite(interests: Interests) -> None:
     Raises:
         EncoderFailed: as if the encoder had raised, so that the users it is of are found.
     """
-    for vectors in (interests.vectors, interests.granularities):
+    for vectors in (interests.vectors, interests.granularities, interests.several):
         # One pass and no array of flags: the sum of squares is finite where every number is, for
         # vectors have unit length.
         if vectors is not None and not np.isfinite(np.vdot(vectors, vectors)):

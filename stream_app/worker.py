@@ -15,7 +15,7 @@ from faust.types import TP
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
 from state.database import DatabaseDamaged, DatabaseFull
-from stream_app import topics
+from stream_app import topic_watch, topics
 from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
 from stream_app.changelog import Changelog
@@ -172,8 +172,9 @@ class Worker:
                 "a restart resumes from the last commit"
             )
         partition.next_sequence += 1
+        partition.must_go_on(batch.records, self.settings.events_topic)
         await self._room(partition)
-        letters = await self._fold(partition, batch.records, batch.next_offset)
+        letters = await self._fold(partition, batch)
         partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
@@ -185,17 +186,15 @@ class Worker:
         self._rounds.want()
         partition.cool(self.settings.hot_windows_max // len(self._partitions))
 
-    async def _fold(
-        self, partition: Partition, records: Sequence[ConsumerRecord], next_offset: int
-    ) -> list[DeadLetter]:
+    async def _fold(self, partition: Partition, batch: RecordBatch) -> list[DeadLetter]:
         """Decode and fold what is wanted; return the dead letters that are to be published."""
         if self._bounds is None:
-            return await self._intake.take(partition, records)
-        wanted = self._bounds.of_users(records)
-        self.counts.skipped += len(records) - len(wanted)
+            return await self._intake.take(partition, batch.records)
+        wanted = self._bounds.of_users(batch.records)
+        self.counts.skipped += len(batch.records) - len(wanted)
         warm, rest = self._bounds.warm_up(partition.number, wanted)
         await self._intake.take(partition, warm)
-        if not self._bounds.is_warm_up(partition.number, next_offset):
+        if not self._bounds.is_warm_up(partition.number, batch.next_offset):
             partition.warmed_up()
         return await self._intake.take(partition, rest)
 
@@ -218,6 +217,12 @@ class Worker:
 
     async def _on_recovered(self) -> None:
         """Begin with the partitions whose windows Faust has just restored."""
+        try:
+            await self._begin()
+        except Exception as error:  # noqa: BLE001 - Faust would take it for a crash of its own
+            self._fail(error)
+
+    async def _begin(self) -> None:
         self._drop_partitions()
         actives = self.app.assignor.assigned_actives()
         topic = self.settings.events_topic
@@ -248,6 +253,9 @@ class Worker:
                     partition.last_offset = max(partition.last_offset, committed - 1)
                     if self._bounds and not self._bounds.is_warm_up(partition.number, committed):
                         partition.warming_up = False
+                await topic_watch.must_belong_together(
+                    settings, [partition.number for partition in partitions]
+                )
                 await self._rounds.own(partitions, within_ms)
             except PartitionRevoked as error:
                 log.info("%s", error)
@@ -262,6 +270,8 @@ class Worker:
         """Busy partitions notice strange records by their acknowledgements; idle ones must look."""
         while True:
             await asyncio.sleep(_IDLE_LOOK_S)
+            if self._partitions:  # also where there is nothing to write, and nobody would ask
+                self._lease.tell()
             idle = [each for each in self._ours() if each.is_idle()]
             try:
                 await self._changelog.look_after(idle)
@@ -341,6 +351,7 @@ class Worker:
             self._rounds.run(),
             self._checkpoints.run(),
             self._look_after_idle(),
+            topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:

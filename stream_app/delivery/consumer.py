@@ -46,7 +46,7 @@ class BatchConsumer(driver.Consumer):
 
     source_topic: str
     linger_s: float
-    source_ends: Mapping[int, int] = MappingProxyType({})
+    source_ends: Mapping[int, int]
     """Partition -> offset at which reading ends; partitions without one are followed for ever."""
     isolation_level: str
 
@@ -80,14 +80,12 @@ class BatchConsumer(driver.Consumer):
                 return
             if not self._leased.is_current(each):
                 continue  # Faust may have kept us waiting, and a rebalance has begun meanwhile
-            tp = each.tp
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            if tp.topic != self.source_topic:
+            self.app.monitor.track_tp_end_offset(each.tp, self.highwater(each.tp))
+            if each.tp.topic == self.source_topic:
+                yield each.tp, self._batch_message(each, generation)
+            else:
                 for record in each.records:
-                    yield tp, self._to_message(tp, record)
-            elif not self.source_ends or each.next_offset > (self._read_offset[tp] or 0):
-                yield tp, self._batch_message(each, generation)
-            # Else the end, committed before: it needs no message.
+                    yield each.tp, self._to_message(each.tp, record)
 
     def highwater(self, tp: TP) -> int:
         """Return the offset up to which the partition can be read at present."""

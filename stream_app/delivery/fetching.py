@@ -16,7 +16,7 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
 )
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -93,8 +93,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
     """``time.monotonic()`` when a heartbeat was sent that the coordinator then confirmed."""
 
     _ends: Mapping[TP, int] = MappingProxyType({})
-    _ended: Mapping[TP, int] = MappingProxyType({})
-    """Partitions read up to their end, and how often they had been sought by then."""
+    """Where reading ends, of the partitions that have an end."""
 
     def __init__(self, consumer: SourceConsumer) -> None:
         loop = consumer.loop
@@ -108,7 +107,10 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         self._source_topic = consumer.source_topic
         self._linger_s = consumer.linger_s
         topic = self._source_topic
-        self._ends = {TP(topic, number): end for number, end in consumer.source_ends.items()}
+        # aiokafka's own kind of key, for these are handed back to it, and it is particular.
+        self._ends = {
+            cast(TP, TopicPartition(topic, n)): e for n, e in consumer.source_ends.items()
+        }
         self._isolation_level = consumer.isolation_level
         self._passed: dict[TP, int] = {}
         """Up to where each partition of the source topic is drained, records or not."""
@@ -197,10 +199,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             records = {tp: of for tp, of in records.items() if not self._is_source(tp)}
         gaps = self._with_gaps(wanted - records.keys())
         drained: dict[TP, list[Any]] = {**{tp: [] for tp in gaps}, **records}
-        return [
-            self._bounded(Fetched(tp, of, self._seeks[tp], self._drained_to(tp, of)))
-            for tp, of in drained.items()
-        ]
+        return [self._drained(tp, of) for tp, of in drained.items()]
 
     def _with_gaps(self, without_records: set[TP]) -> list[TP]:
         """Return the source's partitions of which something was drained that holds no records."""
@@ -212,12 +211,24 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             if tp in self._passed and (self._position(tp) or 0) > self._passed[tp]
         ]
 
-    def _drained_to(self, tp: TP, records: list[Any]) -> int:
+    def _drained(self, tp: TP, records: list[Any]) -> Fetched:
+        """Say up to where the partition is drained, and leave out what lies behind its end.
+
+        By position, not by the last record: there may be none right before the end.
+        """
         behind = records[-1].offset + 1 if records else 0
         if self._is_source(tp):
             behind = max(behind, self._position(tp) or 0)
+            end = self._ends.get(tp)
+            if end is not None and behind > end:
+                behind = end
+                records = [record for record in records if record.offset < end]
             self._passed[tp] = behind
-        return behind
+        return Fetched(tp, records, self._seeks[tp], behind)
+
+    def _has_ended(self, tp: TP) -> bool:
+        """Tell whether there is an end and the partition is drained up to it."""
+        return tp in self._ends and self._passed.get(tp, 0) >= self._ends[tp]
 
     def _position(self, tp: TP) -> int | None:
         """Return where aiokafka fetches next; its own method would wait until that is known."""
@@ -227,18 +238,6 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             return None
         state = assignment.state_value(tp)
         return cast(int, state.position) if state.has_valid_position else None
-
-    def _bounded(self, fetched: Fetched) -> Fetched:
-        """Leave out what lies behind the partition's end, and fetch no more once it is reached."""
-        end = self._ends.get(fetched.tp)
-        if end is None or fetched.next_offset < end:
-            return fetched
-        self._ended = {**self._ended, fetched.tp: fetched.seeks}
-        records = [record for record in fetched.records if record.offset < end]
-        return fetched._replace(records=records, next_offset=end)
-
-    def _has_ended(self, tp: TP) -> bool:
-        return self._ended.get(tp) == self._seeks[tp]
 
     def _wanted(self) -> set[TP]:
         """Return the partitions to fetch from now; of the source topic none in a rebalance."""

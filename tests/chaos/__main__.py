@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from tests.chaos import record
+from tests.chaos.report import page, recovery_part
 from tests.chaos.running import run_all, seeds_from
 from tests.harness.inflicting import Outcome
 from tests.harness.plan import draw
@@ -59,6 +60,22 @@ def plan(
     raise typer.Exit(0 if outcome.passed else 1)
 
 
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="The record.")] = Path("docs/reliability.jsonl"),
+    recovery: Annotated[Path, typer.Option(help="Of benchmarks.recovery.")] = Path(
+        "docs/recovery.json"
+    ),
+    page_file: Annotated[Path, typer.Option("--out")] = Path("docs/reliability.md"),
+) -> None:
+    """Write docs/reliability.md from records."""
+    lines = list(record.read([file]))
+    records = [line for line in lines if isinstance(line, record.Record)]
+    sessions = [line for line in lines if isinstance(line, record.Session)]
+    page_file.write_text(page(records, sessions, recovery_part(recovery)))
+    out.print(f"{page_file}: {len(records)} plans")
+
+
 def _play(seeds, kind, *, minutes, jobs, record_file):  # type: ignore[no-untyped-def]
     outcomes: list[Outcome] = []
 
@@ -67,6 +84,7 @@ def _play(seeds, kind, *, minutes, jobs, record_file):  # type: ignore[no-untype
         record.append(record_file, record.Record.of(outcome, kind))
         _say(outcome, kind)
 
+    record.append(record_file, record.Session.here())
     plans = (draw(seed, kind) for seed in seeds)
     until = time.monotonic() + minutes * 60
     run_all(plans, FOLDER.absolute(), jobs=jobs, until=until, told=told)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import platform
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stream_app.kafka_jars import KAFKA_VERSION
+from stream_app.kafka_server import external_bootstrap
 from tests.harness.inflicting import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("faust-streaming", "aiokafka", "rocksdict")
 _CODE = ("stream_app", "encoders", "state")
 
 
@@ -81,20 +87,51 @@ class Record:
         return json.dumps({k: v for k, v in vars(self).items() if v or k == "passed"})
 
 
-def append(path: Path, record: Record) -> None:
-    """Write a record behind the others."""
+@dataclass(frozen=True)
+class Session:
+    """On what a run of plans was made."""
+
+    commit: str
+    machine: str
+    versions: str
+
+    @classmethod
+    def here(cls) -> Session:
+        """Return what is true of this process."""
+        kafka = f"Kafka {KAFKA_VERSION}" if external_bootstrap() is None else "KAFKA_BOOTSTRAP"
+        packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+        return cls(
+            commit(),
+            f"{_cpu()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}",
+            f"Python {platform.python_version()}, {kafka}, {packages}",
+        )
+
+    def line(self) -> str:
+        """Return it as a line of JSON."""
+        return json.dumps(vars(self))
+
+
+def append(path: Path, record: Record | Session) -> None:
+    """Write a line behind the others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(record.line() + "\n")
 
 
-def read(paths: Iterable[Path]) -> Iterator[Record]:
-    """Yield the records of files."""
+def read(paths: Iterable[Path]) -> Iterator[Record | Session]:
+    """Yield what files hold."""
     empty: dict[str, Any] = dict.fromkeys(Record.__dataclass_fields__, 0)
     empty |= {"kind": "", "error": "", "tight": False, "standby": False}
     for path in paths:
         for line in path.read_text().splitlines():
-            yield Record(**{**empty, **json.loads(line)})
+            found = json.loads(line)
+            yield Session(**found) if "machine" in found else Record(**{**empty, **found})
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _git(*arguments: str) -> str:

@@ -211,7 +211,7 @@ class KafkaClient:
 
 async def _produce(bootstrap: str, topic: str, messages: list[Message]) -> None:
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_request_size=8 << 20
+        bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_request_size=16 << 20
     )
     await producer.start()
     try:

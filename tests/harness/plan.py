@@ -72,8 +72,10 @@ def draw(seed: int, kind: str = "") -> Plan:
     return with_faults(seed, faults, random_)
 
 
-def with_faults(seed: int, faults: tuple[str, ...], random_: random.Random | None = None) -> Plan:
-    """Return a plan of these faults; the rest is drawn."""
+def with_faults(
+    seed: int, faults: tuple[str, ...], random_: random.Random | None = None, **settings: object
+) -> Plan:
+    """Return a plan of these faults and settings; the rest is drawn."""
     random_ = random_ or random.Random(f"plan {seed} {faults}")
     known = registered()
     specs = [known[name] for name in faults]
@@ -84,7 +86,9 @@ def with_faults(seed: int, faults: tuple[str, ...], random_: random.Random | Non
         _draw_load(random_, seed, specs),
         workers,
         round(sum(spec.over_s for spec in specs) * random_.uniform(0.7, 1.3), 1),
-        _draw_settings(random_, workers) | {k: v for s in specs for k, v in s.settings.items()},
+        _draw_settings(random_, workers)
+        | {name: value for spec in specs for name, value in spec.settings.items()}
+        | settings,
     )
 
 

@@ -27,12 +27,9 @@ class Replay(Worker):
         self.replay_name = name
         self.shadow = shadow_settings(stream.settings, name)
         self._stream = stream
-        self._options = ["--name", name, "--datadir", str(datadir), "--json", *arguments]
+        options = ["--name", name, "--datadir", str(datadir), "--json", *arguments]
+        self.command = [sys.executable, "-m", "stream_app", "replay", *options]
         stream.workers.append(self)
-
-    def command(self) -> list[str]:
-        """Return what is run."""
-        return [sys.executable, "-m", self.module, "replay", *self._options]
 
     def finished(self, within_s: float = END_S) -> dict[str, Any]:
         """Wait for its end, which must be a good one; return its summary."""

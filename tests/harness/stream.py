@@ -228,11 +228,20 @@ class Stream:
         checks.assert_same_windows(reference, stored, "RocksDB")
         self.verify_updates(reference, updates)
         checks.assert_buried(reference, self.client.read(self.settings.dead_letters_topic))
+        self._judge_commits(reference, changelog, updates)
+        return reference
+
+    def verify_commits(self) -> None:
+        """Check the commits seen so far and watch no more: before something removes effects."""
+        self._judge_commits(self.reference(), self.changelog(), self.updates())
+
+    def _judge_commits(
+        self, reference: Reference, changelog: list[Record], updates: list[Record]
+    ) -> None:
         if self._watch is not None:
             samples, self._watch = self._watch.stop(), None
             assert samples, "no commit was seen"
             checks.assert_nothing_committed_ahead(samples, reference, changelog, updates)
-        return reference
 
     def verify_updates(self, reference: Reference, updates: list[Record]) -> None:
         """The last update of every user is right, as a reader of the topic sees it."""

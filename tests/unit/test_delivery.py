@@ -318,17 +318,17 @@ def test_the_end_of_a_rebalance_does_not_end_the_next_one(rebalanced: Any) -> No
     assert not rebalanced.rebalancing
 
 
-async def ending_thread(position: Position, end: int) -> Any:
-    """A thread whose source ends at ``end``, after the seek that begins a generation."""
+async def ending_thread(end: int, committed: int = 7) -> tuple[Any, Position]:
+    """A thread whose source ends at ``end``, sought to what is committed; 7 and 8 are there."""
+    position = Position({SOURCE: committed}, {})
     thread = bare_thread(position)
     thread._ends = {SOURCE: end}
     await thread._seek_to_committed()
-    return thread
+    return thread, position
 
 
-async def test_what_lies_behind_the_end_is_left_out_and_no_more_of_it_is_fetched() -> None:
-    position = Position({SOURCE: 7}, {})
-    thread = await ending_thread(position, 8)
+async def test_what_lies_behind_the_end_is_left_out_and_the_end_is_said_once() -> None:
+    thread, position = await ending_thread(end=8)
     position.fetch_next[SOURCE] = 9
     found = {each.tp: each for each in await thread._fetch()}
     assert [record.offset for record in found[SOURCE].records] == [7]
@@ -336,38 +336,29 @@ async def test_what_lies_behind_the_end_is_left_out_and_no_more_of_it_is_fetched
     assert [record.offset for record in found[OTHER].records] == [3]
     thread.arriving = {OTHER: [record(4)]}
     assert [each.tp for each in await thread._fetch()] == [OTHER]
-    assert thread.wanted == {OTHER}
+    assert thread.wanted == {OTHER}  # no more is fetched of it
     await thread._seek_to_committed()  # a rebalance: what was drained may be gone
-    await thread._fetch()
-    assert thread.wanted == {SOURCE, OTHER}
-
-
-async def test_a_gap_before_the_end_is_passed_to_the_end_and_not_further() -> None:
-    position = Position({SOURCE: 7}, {})
-    thread = await ending_thread(position, 12)
     position.fetch_next[SOURCE] = 9
-    await thread._fetch()
-    thread.arriving, position.fetch_next[SOURCE] = {}, 14  # markers only
-    assert [(each.records, each.next_offset) for each in await thread._fetch()] == [([], 12)]
+    assert Fetched(SOURCE, [], 2, 8) in await thread._fetch()
+
+
+async def test_a_gap_before_the_end_is_passed_by_position() -> None:
+    thread, position = await ending_thread(end=12)
+    position.fetch_next[SOURCE] = 9
+    assert [each.next_offset for each in await thread._fetch() if each.tp == SOURCE] == [9]
+    thread.arriving, position.fetch_next[SOURCE] = {}, 12  # markers only
+    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
+    assert await thread._fetch() == []
+
+
+async def test_a_gap_across_the_end_ends_there() -> None:
+    thread, position = await ending_thread(end=12)
+    thread.arriving, position.fetch_next[SOURCE] = {SOURCE: [record(14)]}, 15
+    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
 
 
 async def test_an_end_committed_before_needs_no_message() -> None:
-    thread = await ending_thread(Position({SOURCE: 12}, {}), 12)
-    thread.app = SimpleNamespace(
-        rebalancing=False,
-        rebalancing_count=1,
-        consumer_generation_id=4,
-        monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
-    )
-    consumer: Any = object.__new__(Handing)
-    consumer.source_topic, consumer.app, consumer._thread = "events", thread.app, thread
-    consumer.source_ends = {0: 12}
-    consumer.flow_active, consumer.highwater = True, lambda _: 0
-    consumer._sequences, consumer._sequences_since = defaultdict(int), -1
-    consumer._read_offset = {SOURCE: 12}
-    thread._fetched.append(Fetched(SOURCE, [], 1, 12))
-    assert [tp async for tp, _ in consumer.getmany(0.01)] == []
-    consumer._read_offset = {SOURCE: 9}
-    thread._fetched.append(Fetched(SOURCE, [], 1, 12))
-    ((_, message),) = [each async for each in consumer.getmany(0.01)]
-    assert (message.offset, message.value) == (11, RecordBatch(0, [], 12))
+    thread, position = await ending_thread(end=12, committed=12)
+    thread.arriving, position.fetch_next[SOURCE] = {OTHER: [record(4)]}, 12
+    assert [each.tp for each in await thread._fetch()] == [OTHER]
+    assert thread.wanted == {OTHER}

@@ -63,7 +63,7 @@ FAULTS = {
     kind: FaultSpec(partial(once, kind=kind), settings=QUICK, worker_module=MODULE, refolds=False)
     for kind in (RAISES, HANGS, NAN)
 } | {
-    "short_of_memory": FaultSpec(
+    "short-of-memory": FaultSpec(
         short_of_memory, settings=QUICK, worker_module=MODULE, refolds=False
     ),
     "killed": FaultSpec(killed, refolds=False),

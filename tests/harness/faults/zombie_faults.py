@@ -59,6 +59,7 @@ def _outlived(scene: Scene, frozen: Worker, random_: random.Random) -> None:
     stream.tools["stale_written"] = checks.stale(stream.changelog()) + checks.stale(
         stream.updates()
     )
+    stream.verify_commits()
     stream.tools["compacted"] = compaction.force(stream)
     assert stream.tools["compacted"] > 0
     _third_owner(scene)
