@@ -6,8 +6,10 @@ import asyncio
 import gc
 import logging
 import signal
+from typing import Any
 
 import uvloop
+from faust.tables.recovery import ServiceStopped
 
 from stream_app.errors import ReportBug, RestartWorker
 from stream_app.failures import explained
@@ -36,6 +38,7 @@ async def _run(settings: Settings) -> int:
     garbage = asyncio.create_task(_collect_garbage_rarely())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_forgotten_task)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     starting = asyncio.create_task(worker.app.start())
@@ -63,6 +66,12 @@ async def _run(settings: Settings) -> int:
     if stop.is_set() and isinstance(told, ReportBug):
         return RestartWorker.exit_code
     raise told from failure
+
+
+def _on_forgotten_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Faust leaves a task behind where the worker stops during a recovery; that is no news."""
+    if not isinstance(context.get("exception"), ServiceStopped):
+        loop.default_exception_handler(context)
 
 
 async def _stopped(worker: Worker) -> None:
