@@ -166,6 +166,8 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         """Tell whether this may be handed on at this moment; if not, it comes again."""
         if self.app.rebalancing and self._is_source(fetched.tp):
             return False
+        if fetched.tp not in self._ensure_consumer().assignment():
+            return False  # a changelog's, drained before a rebalance took it from us
         return fetched.seeks == self._seeks[fetched.tp]
 
     async def _fetch_ahead(self) -> None:
