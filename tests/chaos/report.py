@@ -15,7 +15,8 @@ _TEMPLATE = Path(__file__).with_name("reliability.md.in")
 
 
 def page(records: Sequence[Record], sessions: Sequence[Session], recovery: str) -> str:
-    """Return the page."""
+    """Return the page. A plan that was played again counts as it came out last."""
+    records = list({(record.seed, record.kind): record for record in records}.values())
     parts = {
         "summary": _summary(records),
         "matrix": _matrix(records),
