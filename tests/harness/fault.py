@@ -26,6 +26,8 @@ class FaultSpec:
     inflict: Fault
     workers: int = 1
     """How many there must be at the least; a plan of several faults takes the largest."""
+    joining: int = 0
+    """How many come on top of these for a while, or for good."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Of the workers, over those of ``tests.harness.stream.SMALL_AND_QUICK``."""
     over_s: float = 6.0

@@ -168,6 +168,10 @@ class Worker:
             what=lambda: f"{self.name} assigned partitions anew\n{self.log_tail()}",
         )
 
+    def rebalances(self) -> int:
+        """Return how often it was told that the group is rebalancing."""
+        return self.log.read_text(errors="replace").count("because it is rebalancing")
+
     def _assignments(self) -> int:
         return self.log.read_text(errors="replace").count("Partitions assigned and restored: [")
 

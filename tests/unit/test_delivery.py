@@ -240,6 +240,27 @@ async def test_what_was_drained_before_a_seek_is_dropped_for_it_comes_again() ->
     assert [tp for tp, _ in await taken(thread)] == [SOURCE, OTHER]
 
 
+async def test_a_rebalance_under_way_is_not_waited_for_at_the_end() -> None:
+    """aiokafka's own task may swallow a cancellation while it waits for its heartbeats to end."""
+    swallowed = asyncio.Event()
+
+    async def rejoining() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed.set()
+        await asyncio.Event().wait()
+
+    thread = bare_thread(Position({}, {}))
+    task = asyncio.create_task(rejoining())
+    thread._consumer._coordinator = SimpleNamespace(_coordination_task=task)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await thread._stop_coordinating()
+    assert swallowed.is_set()
+    assert task.cancelled()
+
+
 async def test_what_was_drained_of_a_changelog_that_has_left_us_is_dropped() -> None:
     """Handing it on asks aiokafka for the partition's end, which it has no more: a crash."""
     position = Position({SOURCE: 7}, {})
