@@ -217,6 +217,12 @@ class Worker:
 
     async def _on_recovered(self) -> None:
         """Begin with the partitions whose windows Faust has just restored."""
+        try:
+            await self._begin()
+        except Exception as error:  # noqa: BLE001 - Faust would take it for a crash of its own
+            self._fail(error)
+
+    async def _begin(self) -> None:
         self._drop_partitions()
         actives = self.app.assignor.assigned_actives()
         topic = self.settings.events_topic
@@ -257,8 +263,6 @@ class Worker:
                 log.warning("Late updates of former owners not looked for yet: %s", error)
                 await asyncio.sleep(_DEAD_LETTER_RETRY_S)
                 continue
-            except FixSettings as error:
-                self._fail(error)
             return
         log.error("Late updates of former owners, if any, stand until their users' next events")
 

@@ -51,25 +51,13 @@ def test_a_database_found_damaged_at_work_ends_the_worker_and_is_made_anew(
     make_stream: StreamMaker,
 ) -> None:
     stream = make_stream(**disk_faults.COLD)
-    messages = LOAD.messages()
-    stream.publish(LOAD.catalogue())
-    (worker,) = stream.start_workers(1)
-    stream.watch_commits()
-    stream.send(messages[: len(messages) // 2])
-    stream.drain()
-    worker.ask_to_stop()
-    worker.wait(30)
-    worker.start().wait_running()  # what was in memory is in table files now
-    assert disk_faults.damage_tables(worker, random.Random(1))
-    feeder = stream.feed(messages[len(messages) // 2 :], over_s=5)
-    scene = Scene(stream, [worker], feeder)
-    disk_faults.wait_ended(scene, worker, random.Random(1))
-    assert "is damaged: Corruption" in worker.log_tail()
-    assert "Traceback" not in worker.log.read_text()
-    assert not worker.said(REBUILT)
-    disk_faults.come_back(scene, worker)
-    assert worker.said(REBUILT)
-    feeder.finish()
+    scene, worker = begin(stream, over_s=4)
+    disk_faults.damaged_while_up(scene, random.Random(1))
+    said = worker.log.read_text()
+    assert "is damaged: Corruption" in said
+    assert "Traceback" not in said
+    assert REBUILT in said
+    scene.feeder.finish()
     stream.verify()
 
 

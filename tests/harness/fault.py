@@ -43,7 +43,14 @@ class FaultSpec:
     refolds: bool = True
     """Whether events may be folded twice, or by a worker whose last words are lost: its counts then
     need not be the reference's."""
+    told: str = ""
+    """What is done, where the function's docstring does not say it."""
     combines: bool = True
     """Whether other faults may come before or after it in a plan."""
     load: Mapping[str, object] = field(default_factory=dict)
     """Of ``tests.harness.load.Load``, over what the plan has drawn."""
+
+    @property
+    def meaning(self) -> str:
+        """Return what is done, in a line."""
+        return self.told or (self.inflict.__doc__ or "").strip().partition("\n")[0]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from stream_app.errors import RestartWorker
 from stream_app.kafka_server import KafkaServer
+from tests.harness.client import Message
 from tests.harness.fault import FaultSpec
+from tests.harness.load import event_message
 from tests.harness.scene import Scene
 from tests.harness.small_disk import SmallDisk, why_not
 from tests.harness.stream import STOP_S, Stream
@@ -21,6 +23,8 @@ SMALL_DISK_MIB = 16
 """Too little for what RocksDB sets aside for a write-ahead log, 17.6 MB for a buffer of 16: a full
 disk would not be noticed before that is used up."""
 _DISK = "small disk"
+_FAT_USERS = 1_200
+_MAX_TEXT = 4_000
 
 
 def wiped(scene: Scene, random_: random.Random) -> None:
@@ -45,11 +49,37 @@ def damaged_while_down(scene: Scene, random_: random.Random) -> None:
 def damaged_while_up(scene: Scene, random_: random.Random) -> None:
     """The files of windows change under a running worker, which says so, ends, and begins anew."""
     worker = random_.choice(scene.workers)
-    end(worker, random_)
+    mark = random_.randrange(10**6)
+    scene.stream.send(of_fat_users(random_, mark, _MAX_TEXT))
+    scene.stream.drain()
+    worker.ask_to_stop()
+    assert worker.wait(STOP_S) == 0, worker.log_tail()
     come_back(scene, worker)  # a database writes its windows to a table file when it is closed
-    if damage_tables(worker, random_):
-        wait_ended(scene, worker, random_)
-        come_back(scene, worker)
+    damage_tables(worker, random_)
+    scene.stream.send(of_fat_users(random_, mark + 1, 10))
+    wait_ended(scene, worker, random_)
+    come_back(scene, worker)
+
+
+def of_fat_users(random_: random.Random, mark: int, chars: int) -> list[Message]:
+    """Return two events of each of many users, with so much text that no two are alike.
+
+    With all that they can hold, 9.6 MB, their windows are more than the read caches of up to seven
+    partitions, for which nothing less than 1 MiB can be set: what is not in the cache has to be
+    read from the files.
+    """
+    return [
+        event_message(
+            {
+                "event_id": f"fat-{mark}-{number}-{user}",
+                "user_id": f"fat-{user}",
+                "type": "search",
+                "text": random_.randbytes(chars // 2).hex(),
+            }
+        )
+        for number in range(2)
+        for user in range(_FAT_USERS)
+    ]
 
 
 def full(scene: Scene, random_: random.Random) -> None:
@@ -153,6 +183,7 @@ HARMS: tuple[Callable[[Path, random.Random], None], ...] = (truncate, garble, va
 
 def damage_tables(worker: Worker, random_: random.Random) -> int:
     """Garble the table files of the windows under a worker; return how many there were."""
+    assert worker.alive
     tables = [file for path in databases(worker) for file in path.glob("*.sst")]
     tables = [file for file in tables if file.parent.name.startswith("windows-")]
     for file in tables:
