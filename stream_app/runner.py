@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvloop
+from faust.tables.recovery import ServiceStopped
 
 from encoders.interface import EncoderInfo
 from stream_app.errors import ReportBug, RestartWorker
@@ -54,6 +55,7 @@ async def _run(
     garbage = asyncio.create_task(_collect_garbage_rarely())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_forgotten_task)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     starting = asyncio.create_task(worker.app.start())
@@ -86,6 +88,12 @@ async def _run(
     if stop.is_set() and isinstance(told, ReportBug):
         return RestartWorker.exit_code
     raise told from failure
+
+
+def _on_forgotten_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Faust leaves a task behind where the worker stops during a recovery; that is no news."""
+    if not isinstance(context.get("exception"), ServiceStopped):
+        loop.default_exception_handler(context)
 
 
 async def _stopped(worker: Worker) -> None:

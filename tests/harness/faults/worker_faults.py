@@ -150,7 +150,7 @@ FAULTS = {
     "kill": FaultSpec(kill),
     "kill-all": FaultSpec(kill_all),
     "kill-one-for-good": FaultSpec(kill_one_for_good, workers=2, over_s=10),
-    "terminate": FaultSpec(terminate, refolds=False),
+    "terminate": FaultSpec(terminate),
     "terminate-in-rebalance": FaultSpec(terminate_in_rebalance, joining=1),
     "one-three-one": FaultSpec(one_three_one, joining=2, over_s=15),
     "freeze": FaultSpec(freeze, workers=2, over_s=12),
