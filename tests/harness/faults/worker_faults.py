@@ -141,7 +141,7 @@ def _end(worker: Worker) -> None:
 
 def _at(stage: str) -> Fault:
     fault = partial(kill_at, stage)
-    fault.__doc__ = f"kill -9 when {STAGES[stage]}."
+    fault.__doc__ = f"kill -9: {STAGES[stage]}."
     return fault
 
 
