@@ -44,6 +44,7 @@ from stream_app.producer import BatchProducer, DeliveryFailed
 from stream_app.rounds import Rounds
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
+from stream_app.sweep import Sweep
 from stream_app.training_notes import window_misfits
 from stream_app.updates import UpdateEncoder
 
@@ -301,6 +302,7 @@ class Worker:
             self._rounds.run(),
             self._checkpoints.run(),
             self._look_after_idle(),
+            self._sweep.run(),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:
@@ -368,6 +370,14 @@ class Worker:
             self._lease,
             counts,
             interval_ms=settings.checkpoint_interval_ms,
+        )
+        self._sweep = Sweep(
+            self._ours,
+            self._rounds.want,
+            self._checkpoints,
+            lambda: topics.committed(settings),
+            counts,
+            sweep_ms=settings.window_policy().sweep_ms,
         )
         self._item_vectors = ItemVectors(
             self._catalogue,
@@ -446,7 +456,7 @@ class Worker:
                 if window is None or item_ids.isdisjoint(window.item_ids):
                     continue
                 current = partition.hot.get(key)  # it may have been forgotten meanwhile
-                if current is not None:
+                if current is not None and key not in partition.expiring:
                     partition.touched.setdefault(key, current)
             partition.tick += 1
         self._rounds.want()
@@ -483,6 +493,9 @@ class Worker:
             "encoder_backend": info.backend if info else None,
             "encoder_pid": self._encoder_process.pid,
             "counts": self.counts,
+            "rocksdb_memory_bytes": sum(
+                each.table.memory_bytes() for each in partitions if not each.revoked
+            ),
             "users_hot": sum(len(partition.hot) for partition in partitions),
             "dirty": sum(len(partition.dirty) for partition in partitions),
             "in_flight": sum(len(partition.taken) for partition in partitions),
