@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -135,3 +135,35 @@ def test_the_outcome_is_exact_after(case: Case, make_stream: StreamMaker) -> Non
     reference = stream.verify()
     assert min(reference.outcomes[kind] for kind in ("folded", "duplicate", "late")) > 100
     assert reference.forgotten
+
+
+EXPIRING: dict[str, object] = {"window_max_age_ms": 60_000, "window_expiry_ms": 60_000}
+"""The load goes by at an event a second, 200 users take turns: of two events of a user every second
+lies further than two minutes apart, so begins anew; and whoever is silent for three is swept."""
+PUNCTUAL = replace(LOAD, late=0, hopeless=0)
+"""Only events later than ``window_expiry_ms`` would see whether a sweep came before them."""
+
+
+@pytest.mark.parametrize(
+    "inflict",
+    [kill_and_restart, kill_with_the_disk_wiped, one_two_one],
+    ids=lambda one: one.__name__,
+)
+def test_windows_are_exact_while_silent_users_expire(
+    inflict: Callable[[Scene], None], make_stream: StreamMaker
+) -> None:
+    """Sweeps before, during and after the fault, and not one window is other than without them."""
+    stream = make_stream(**EXPIRING)
+    stream.publish(PUNCTUAL.catalogue())
+    workers = stream.start_workers(1)
+    stream.watch_commits()
+    feeder = stream.feed(PUNCTUAL.messages(), 8)
+    feeder.wait_for(0.3)
+    workers[0].wait_counts("expired", 50)
+    inflict(Scene(stream, workers, feeder))
+    feeder.finish()
+    stream.drain()
+    stream.wait_swept()
+    reference = stream.verify(swept=True)
+    assert len(reference.expired) > 20
+    assert stream.counts()["expired"] > len(reference.expired), "more left, and some came back"
