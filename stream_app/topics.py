@@ -24,10 +24,9 @@ _COMPACT = {
     "segment.ms": str(3_600_000),
     "max.compaction.lag.ms": str(86_400_000),
 }
-"""Kafka never compacts the segment it writes to. With its defaults, a gigabyte or a week, a topic of
-eight partitions would hold eight gigabytes of the past before the first of it goes. An hour bounds
-a quiet topic, and a day is the longest that a deleted user's records may outlast their tombstone
-while anything is written behind them."""
+"""Kafka never compacts the segment it writes to. With its defaults, a gigabyte or a week, a topic
+of eight partitions would hold eight gigabytes of the past before the first of it goes. An hour is
+for quiet topics, and after a day a deleted user's records go however few others there are."""
 _CHANGELOG_TOMBSTONES_MS = 7 * 86_400_000
 """A worker that comes back with a database of its own reads the changelog from where it left off;
 if it was away for longer than tombstones are kept, it still has who was deleted meanwhile."""

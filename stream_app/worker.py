@@ -434,7 +434,8 @@ class Worker:
     # -- small parts
 
     def _ours(self) -> Iterable[Partition]:
-        return self._partitions.values()
+        """Return the partitions that are ours: while stopping, Faust closes their tables."""
+        return [partition for partition in self._partitions.values() if not partition.revoked]
 
     def _on_items_changed(self, item_ids: Sequence[str]) -> None:
         if not hasattr(self, "_encoder"):

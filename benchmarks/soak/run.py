@@ -32,9 +32,9 @@ class SoakPlan:
     """How long, how hard."""
 
     minutes: float = 30.0
-    cycle_s: float = 180.0
-    """Half of it one worker, half of it two: a rebalance every minute and a half."""
-    warm_up_s: float = 480.0
+    cycle_s: float = 120.0
+    """Half of it one worker, half of it two: a rebalance every minute."""
+    warm_up_s: float = 360.0
     """Users that come and go must balance, caches fill, and the first segments be compacted."""
     burst_s: float = 15.0
     share: float = 0.5

@@ -78,16 +78,21 @@ class SoakWorker:
             tail = self.log.read_text(errors="replace")[-3000:]
             raise RuntimeError(f"{self.name} has ended by itself; the end of its log:\n{tail}")
 
-    def wait(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+    def wait(
+        self,
+        condition: Callable[[dict[str, Any]], bool],
+        what: str,
+        within_s: float = _START_S,
+    ) -> dict[str, Any]:
         """Wait until its status fulfils a condition, and return it."""
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + within_s
         while True:
             self.must_run()
             status = self.status()
             if status and condition(status):
                 return status
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.name}: no {what} within {_START_S} s: {status}")
+                raise TimeoutError(f"{self.name}: no {what} within {within_s} s: {status}")
             time.sleep(0.2)
 
     def stop(self) -> None:
