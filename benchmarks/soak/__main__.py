@@ -25,13 +25,20 @@ def _plan(arguments: argparse.Namespace) -> SoakPlan:
             minutes=arguments.minutes, cycle_s=12, warm_up_s=6, burst_s=3, sample_s=1,
             encoder="stub", partitions=4, speed=1_200, rate_max=500,
         )  # fmt: skip
-    return SoakPlan(minutes=arguments.minutes, rate_max=arguments.rate_max)
+    return SoakPlan(
+        minutes=arguments.minutes,
+        rate_max=arguments.rate_max,
+        cycle_s=arguments.cycle_s,
+        warm_up_s=arguments.warm_up_s,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate-max", type=float, default=0.0, help="events per second at most")
+    parser.add_argument("--cycle-s", type=float, default=SoakPlan.cycle_s, help="two rebalances")
+    parser.add_argument("--warm-up-s", type=float, default=SoakPlan.warm_up_s, help="not judged")
     parser.add_argument("--smoke", action="store_true", help="the stub and short cycles")
     parser.add_argument("--out", type=Path, default=Path(".run/soak"), help="figures and plot")
     parser.add_argument("--page", action="store_true", help="write docs/soak.md and its plot, too")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.conftest import StreamMaker
-from tests.harness.load import Load
+from tests.harness.client import Message
+from tests.harness.load import BASE_MS, Load, event_message
 from tests.harness.scene import Scene
 from tests.harness.stream import STOP_S
 
@@ -144,6 +145,13 @@ PUNCTUAL = replace(LOAD, late=0, hopeless=0)
 """Only events later than ``window_expiry_ms`` would see whether a sweep came before them."""
 
 
+def clock(number: int) -> Message:
+    """Return an event of somebody new, ten seconds after the load."""
+    time_ms = BASE_MS + PUNCTUAL.events * 1_000 + 10_000
+    event = {"event_id": "tick", "user_id": f"clock-{number}", "type": "view", "item_id": "item-1"}
+    return event_message(event | {"time_ms": time_ms})
+
+
 @pytest.mark.parametrize(
     "inflict",
     [kill_and_restart, kill_with_the_disk_wiped, one_two_one],
@@ -162,6 +170,8 @@ def test_windows_are_exact_while_silent_users_expire(
     workers[0].wait_counts("expired", 50)
     inflict(Scene(stream, workers, feeder))
     feeder.finish()
+    stream.drain()
+    stream.send([clock(number) for number in range(32)])  # all is committed now, and time goes on
     stream.drain()
     stream.wait_swept()
     reference = stream.verify(swept=True)
