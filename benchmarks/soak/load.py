@@ -29,7 +29,9 @@ _LINE_EVERY_S = 10.0
 _TICK_S = 0.005
 _BURST = 200
 """Events handed over before the reader may run, at most."""
-_SETTLE_S = 20.0
+_QUIET_S = 3.0
+"""Without an update all of them have come, the tombstones of the last sweep included."""
+_SETTLE_LIMIT_S = 60.0
 _APPLIED = "applied_offset"
 
 
@@ -75,7 +77,7 @@ class Load:
         self._waits_ms: list[float] = []
         self._pending: dict[bytes, deque[tuple[int, float]]] = {}
         self._seen: dict[bytes, int] = {}
-        self._unanswered = 0
+        self._read_at_s = time.perf_counter()
         self.sent = 0
 
     async def run(self) -> None:
@@ -97,7 +99,7 @@ class Load:
                 probing.cancel()
                 await sender.settle()
                 if plan.users:
-                    await asyncio.sleep(_SETTLE_S)
+                    await self._quiet()
                 for task in (reading, telling):
                     task.cancel()
         finally:
@@ -139,10 +141,18 @@ class Load:
         self._pending.setdefault(key, deque()).append((offset, sent_at))
         self._answer(key, time.perf_counter())
 
+    async def _quiet(self) -> None:
+        """Return when no update has come for a while."""
+        limit_s = time.perf_counter() + _SETTLE_LIMIT_S
+        while time.perf_counter() < min(self._read_at_s + _QUIET_S, limit_s):
+            await asyncio.sleep(_TICK_S)
+
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             fetched = await consumer.getmany(timeout_ms=100)
             now_s = time.perf_counter()
+            if fetched:
+                self._read_at_s = now_s
             for records in fetched.values():
                 for record in records:
                     self._take(record, now_s)
