@@ -29,9 +29,6 @@ _LINE_EVERY_S = 10.0
 _TICK_S = 0.005
 _BURST = 200
 """Events handed over before the reader may run, at most."""
-_QUIET_S = 3.0
-"""Without an update all of them have come, the tombstones of the last sweep included."""
-_SETTLE_LIMIT_S = 60.0
 _APPLIED = "applied_offset"
 
 
@@ -54,8 +51,6 @@ class LoadPlan:
     speed: float
     """Event time runs so much faster than the clock."""
     lines: str
-    users: str
-    """File for the users that have an update at the end; empty: none is written."""
 
     def save(self, path: Path) -> Path:
         """Write the file that ``main`` reads."""
@@ -72,12 +67,11 @@ class Load:
 
     def __init__(self, plan: LoadPlan) -> None:
         self._plan = plan
-        self.alive: set[bytes] = set()
+        self._alive: set[bytes] = set()
         self._tombstones = 0
         self._waits_ms: list[float] = []
         self._pending: dict[bytes, deque[tuple[int, float]]] = {}
         self._seen: dict[bytes, int] = {}
-        self._read_at_s = time.perf_counter()
         self.sent = 0
 
     async def run(self) -> None:
@@ -98,8 +92,6 @@ class Load:
                 await self._send(sender)
                 probing.cancel()
                 await sender.settle()
-                if plan.users:
-                    await self._quiet()
                 for task in (reading, telling):
                     task.cancel()
         finally:
@@ -141,18 +133,10 @@ class Load:
         self._pending.setdefault(key, deque()).append((offset, sent_at))
         self._answer(key, time.perf_counter())
 
-    async def _quiet(self) -> None:
-        """Return when no update has come for a while."""
-        limit_s = time.perf_counter() + _SETTLE_LIMIT_S
-        while time.perf_counter() < min(self._read_at_s + _QUIET_S, limit_s):
-            await asyncio.sleep(_TICK_S)
-
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             fetched = await consumer.getmany(timeout_ms=100)
             now_s = time.perf_counter()
-            if fetched:
-                self._read_at_s = now_s
             for records in fetched.values():
                 for record in records:
                     self._take(record, now_s)
@@ -160,10 +144,10 @@ class Load:
     def _take(self, record: Any, now_s: float) -> None:
         key = record.key
         if record.value is None:
-            self.alive.discard(key)
+            self._alive.discard(key)
             self._tombstones += 1
         else:
-            self.alive.add(key)
+            self._alive.add(key)
         if key.startswith(b"probe"):
             applied = int(dict(record.headers)[_APPLIED])
             self._seen[key] = max(self._seen.get(key, -1), applied)
@@ -185,7 +169,7 @@ class Load:
         line = {
             "at_s": time.time(),
             "sent": self.sent,
-            "users_alive": len(self.alive),
+            "users_alive": len(self._alive),
             "tombstones": self._tombstones,
             "p50_ms": p50,
             "p99_ms": p99,
@@ -197,10 +181,7 @@ class Load:
 
 def main() -> None:
     plan = LoadPlan(**json.loads(Path(sys.argv[1]).read_text()))
-    load = Load(plan)
-    asyncio.run(load.run())
-    if plan.users:
-        Path(plan.users).write_bytes(b"\n".join(sorted(load.alive)))
+    asyncio.run(Load(plan).run())
 
 
 if __name__ == "__main__":

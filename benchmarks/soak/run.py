@@ -21,6 +21,7 @@ from benchmarks.soak.trend import Trend, judge
 from stream_app.kafka_server import KafkaServer
 from stream_app.sender import open_sender
 from stream_app.settings import Settings
+from stream_app.topic_scan import open_consumer, to_the_end
 
 _USERS_PER_RATE = 3
 """Active users for every event per second: each acts every three seconds, for about a minute."""
@@ -127,8 +128,7 @@ class _Course:
             f"capacity {capacity:,.0f} events/s, load {rate:,.0f} for {plan.minutes:g} min",
             flush=True,
         )
-        users = self._folder / "users.txt"
-        load = self._load(rate, plan.minutes * 60, sent, str(users))
+        load = self._load(rate, plan.minutes * 60, sent)
         try:
             with self._sampler() as sampler, _stopping(self._second):
                 self._cycles(load, sampler)
@@ -138,7 +138,7 @@ class _Course:
         expired = self._first.status()["counts"]["expired"]
         self._first.stop()
         series = sampler.series | sampling.of_load(self._lines, self._epoch_s)
-        alive = set(users.read_bytes().split(b"\n"))
+        alive = asyncio.run(_with_update(self._settings))
         stored = self._stored()
         return Soaked(
             plan,
@@ -155,7 +155,7 @@ class _Course:
     def _capacity(self) -> tuple[float, int]:
         """Send as fast as it goes, and return events per second until all is folded."""
         began_s = time.monotonic()
-        load = self._load(0, self._plan.burst_s, 0, "")
+        load = self._load(0, self._plan.burst_s, 0)
         while load.runs():
             self._first.must_run()
             time.sleep(0.1)
@@ -165,7 +165,7 @@ class _Course:
         self._lines.unlink()
         return capacity, sent
 
-    def _load(self, rate: float, seconds: float, first_number: int, users: str) -> LoadProcess:
+    def _load(self, rate: float, seconds: float, first_number: int) -> LoadProcess:
         settings, plan = self._settings, self._plan
         load = LoadPlan(
             bootstrap=settings.bootstrap_servers,
@@ -179,7 +179,6 @@ class _Course:
             epoch_s=self._epoch_s,
             speed=plan.speed,
             lines=str(self._lines),
-            users=users,
         )
         return LoadProcess(load, self._folder)
 
@@ -273,3 +272,15 @@ async def _publish_items(settings: Settings) -> None:
     async with open_sender(settings.bootstrap_servers) as sender:
         for key, value in catalogue():
             await sender.send(settings.items_topic, key, value)
+
+
+async def _with_update(settings: Settings) -> set[bytes]:
+    """Return the users whose last record in the updates topic is an update."""
+    found: set[bytes] = set()
+    async with open_consumer(settings.bootstrap_servers, settings.updates_topic) as consumer:
+        async for record in to_the_end(consumer):
+            if record.value is None:
+                found.discard(record.key)
+            else:
+                found.add(record.key)
+    return found

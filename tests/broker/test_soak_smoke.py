@@ -1,4 +1,4 @@
-"""The soak in a quarter of a minute: that it runs, measures everything, and that its sums are right.
+"""The soak in a quarter of a minute: it runs, measures everything, and its sums are right.
 
 What grows it cannot say in that time; its verdict is tested in tests/unit/test_soak_trend.py.
 """
