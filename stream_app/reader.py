@@ -19,9 +19,17 @@ log = logging.getLogger(__name__)
 
 APPLIED_OFFSET_HEADER = "applied_offset"
 
+_MAX_FORGOTTEN = 100_000
+"""Deleted users whose offset is kept, against stale records: these lie within a few of Kafka's
+session timeouts of the tombstone, and users who fall silent would otherwise fill the memory."""
+
 
 class Change(NamedTuple):
-    """What a record of the updates topic changed: ``update`` is ``None`` for a forgotten user."""
+    """What a record of the updates topic changed.
+
+    ``update`` is ``None`` for a user who is not known any more: forgotten, or silent for so long
+    that the worker let them go.
+    """
 
     user_id: str
     update: Update | None
@@ -75,7 +83,10 @@ class LatestUpdates:
             self._count(held.model_id, -1)
         if change.update is None:
             self._updates.pop(change.user_id, None)
+            self._forgotten.pop(change.user_id, None)
             self._forgotten[change.user_id] = change.applied_offset
+            if len(self._forgotten) > _MAX_FORGOTTEN:
+                del self._forgotten[next(iter(self._forgotten))]
         else:
             self._forgotten.pop(change.user_id, None)
             self._updates[change.user_id] = change.update

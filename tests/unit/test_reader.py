@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app import reader
 from stream_app.reader import Change, LatestUpdates
 from stream_app.updates import Update
 
@@ -69,3 +70,15 @@ def test_a_mixture_is_counted_and_warned_of(caplog: pytest.LogCaptureFixture) ->
     latest.apply(change("c", 4, model="new"))
     assert latest.models == {"new": 3}
     assert len(caplog.records) == 1
+
+
+def test_who_left_is_remembered_for_stale_records_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reader, "_MAX_FORGOTTEN", 3)
+    latest = LatestUpdates()
+    for offset, name in enumerate("abca"):
+        latest.apply(change(name, 10 + offset, forgotten=True))
+    latest.apply(change("d", 20, forgotten=True))
+    assert not latest.apply(change("a", 12)), "told of twice, so the newest but one"
+    assert latest.apply(change("b", 9)), "the oldest has gone from memory"
