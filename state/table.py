@@ -6,7 +6,6 @@ recovery reads the changelog from there on.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,10 +13,13 @@ from typing import Any, NamedTuple, cast
 
 import rocksdict
 
-from state import codec
+from state import codec, database, era
 
-_OFFSET_KEY = b"\x00changelog-offset"
+_OWN_KEYS = b"\x00"
 """User ids are UTF-8 without NUL (see :func:`state.event.decode`), so no user collides."""
+_FIRST_USER = b"\x01"
+_OFFSET_KEY = _OWN_KEYS + b"changelog-offset"
+_ERA_KEY = _OWN_KEYS + b"era"
 
 _WRITE_BUFFER_BYTES = 16 << 20
 _MAX_OPEN_FILES = 256
@@ -49,6 +51,8 @@ class ChangelogRecord(NamedTuple):
     value: bytes | None
     applied_offset: int
     """The source offset the window (or the forgetting) corresponds to."""
+    era: int = 0
+    """In which the record was written; see :mod:`state.era`."""
 
 
 class PartitionTable:
@@ -74,20 +78,34 @@ class PartitionTable:
         options.set_block_based_table_factory(blocks)
         self._db = rocksdict.Rdict(str(path), options=options)
         self._forgotten: dict[bytes, int] = {}
+        stored = self._db.get(_ERA_KEY)
+        self.era = 0 if stored is None else int(stored)
+        """How often the windows were rewound; written beside each record of the changelog."""
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return the stored bytes of each key, ``None`` where there are none."""
-        return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
+        """Return the stored bytes of each key, ``None`` where there are none.
+
+        Raises:
+            DatabaseDamaged: a file is not as it was written.
+        """
+        with database.told_apart(self.path):
+            return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
 
     def changelog_offset(self) -> int | None:
         """Return the last changelog offset that the content includes."""
-        stored = self._db.get(_OFFSET_KEY)
+        with database.told_apart(self.path):
+            stored = self._db.get(_OFFSET_KEY)
         return None if stored is None else int(stored)
 
     def write(
         self, rows: Iterable[tuple[bytes, bytes | None]], changelog_offset: int | None
     ) -> None:
-        """Write rows (``None`` deletes) and the changelog offset in one atomic batch."""
+        """Write rows (``None`` deletes) and the changelog offset in one atomic batch.
+
+        Raises:
+            DatabaseFull: the disk is full; nothing of this is written.
+            DatabaseDamaged: RocksDB has met with a damaged file.
+        """
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in rows:
             if value is None:
@@ -96,20 +114,60 @@ class PartitionTable:
                 batch.put(key, value)
         if changelog_offset is not None:
             batch.put(_OFFSET_KEY, str(changelog_offset).encode())
-        self._db.write(batch)
+        with database.told_apart(self.path):
+            self._db.write(batch)
 
     def restore(self, records: Iterable[ChangelogRecord], last_offset: int) -> dict[bytes, int]:
         """Apply changelog records, but never an older window over a newer one.
 
         A worker that was thrown out of the group while frozen may have written behind its
-        successor's records; the source offset tells such a record from a real one.
+        successor's records; the source offset tells such a record from a real one. At the mark of
+        a rewind the windows go that are made anew; see :mod:`state.era`.
 
         Returns the users whose older records were refused, and the source offset of what is held
         instead: the changelog does not end with it and, once compacted, would have lost it.
         """
+        refused: dict[bytes, int] = {}
+        between: list[ChangelogRecord] = []
+        for record in records:
+            if not era.is_mark(record.key):
+                between.append(record)
+                continue
+            assert record.value is not None, "nobody deletes a mark"
+            refused |= self._restore(between)
+            between = []
+            gone = self._begin(era.decode(record.value))
+            refused = {key: offset for key, offset in refused.items() if key not in gone}
+        refused |= self._restore(between)
+        self.write((), max(last_offset, self.changelog_offset() or 0))
+        return refused
+
+    def _begin(self, mark: era.Mark) -> set[bytes]:
+        """Begin an era: delete the windows that are made anew, and return whose they were."""
+        if mark.era <= self.era:
+            return set()
+        gone = {
+            key for key, value in self.items() if codec.applied_offset(value) >= mark.from_offset
+        }
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key in gone:
+            batch.delete(key)
+        batch.put(_ERA_KEY, b"%d" % mark.era)
+        self._db.write(batch)
+        self.era = mark.era
+        self._forgotten.clear()
+        return gone
+
+    def _restore(self, records: Iterable[ChangelogRecord]) -> dict[bytes, int]:
+        """Apply records of one era; what is left of an earlier one is stale."""
         newest: dict[bytes, ChangelogRecord] = {}
         refused: dict[bytes, int] = {}
+        stale: set[bytes] = set()
         for record in records:
+            if record.era < self.era:
+                stale.add(record.key)
+                continue
+            stale.discard(record.key)
             before = newest.get(record.key)
             if before is not None and before.applied_offset > record.applied_offset:
                 refused[record.key] = before.applied_offset
@@ -127,8 +185,13 @@ class PartitionTable:
             rows.append((key, record.value))
             if record.value is None:
                 self.remember_forgotten(key, record.applied_offset)
-        self.write(rows, max(last_offset, self.changelog_offset() or 0))
-        return refused
+        self.write(rows, None)
+        return refused | self._held_instead(list(stale))
+
+    def _held_instead(self, stale: list[bytes]) -> dict[bytes, int]:
+        """Return the source offsets of windows behind which a record of an earlier era lies."""
+        windows = zip(stale, self.get_many(stale), strict=True)
+        return {key: codec.applied_offset(held) for key, held in windows if held is not None}
 
     def _newer_than(self, key: bytes, held: bytes | None) -> int:
         if held is not None:
@@ -150,13 +213,18 @@ class PartitionTable:
 
         An iterator of its own each time: one kept open would hold on to all that was deleted
         since.
+
+        Raises:
+            DatabaseDamaged: a file is not as it was written.
         """
         rows: list[tuple[bytes, bytes]] = []
-        cursor = self._db.iter()
-        cursor.seek(max(key, _OFFSET_KEY) + b"\x00")
-        while len(rows) < count and cursor.valid():
-            rows.append(cast(tuple[bytes, bytes], (cursor.key(), cursor.value())))
-            cursor.next()
+        with database.told_apart(self.path):
+            cursor = self._db.iter()
+            cursor.seek(key + b"\x00" if key else _FIRST_USER)
+            while len(rows) < count and cursor.valid():
+                rows.append(cast(tuple[bytes, bytes], (cursor.key(), cursor.value())))
+                cursor.next()
+            cursor.status()
         return rows
 
     def memory_bytes(self) -> int:
@@ -166,12 +234,16 @@ class PartitionTable:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every user id and window, in key order."""
         for key, value in cast(Iterator[tuple[bytes, bytes]], self._db.items()):
-            if key != _OFFSET_KEY:
+            if not key.startswith(_OWN_KEYS):
                 yield key, value
+
+    def count(self) -> int:
+        """Return how many users have a window here; reads every key."""
+        return sum(1 for _ in self.items())
 
     def close(self) -> None:
         """Flush to disk and release the files."""
-        self._db.close()
+        database.closed(self._db, self.path)
 
     @staticmethod
     def destroy(path: Path) -> None:
@@ -184,16 +256,4 @@ def open_or_rebuild(path: Path, block_cache_bytes: int) -> tuple[PartitionTable,
 
     Returns the table and, where it was damaged, what RocksDB said.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return PartitionTable(path, block_cache_bytes), None
-    except Exception as error:  # rocksdict raises plain Exception for every cause
-        if not _is_damage(error):
-            raise
-        PartitionTable.destroy(path)
-        return PartitionTable(path, block_cache_bytes), str(error)
-
-
-def _is_damage(error: Exception) -> bool:
-    said = str(error)
-    return "Corruption" in said or ("No such file" in said and os.sep in said)
+    return database.open_or_rebuild(path, lambda: PartitionTable(path, block_cache_bytes))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
+
+from aiokafka.structs import ConsumerRecord
 
 from state import codec
 from state.table import PartitionTable
 from state.window import Window
-from stream_app.errors import InterestStreamError
+from stream_app.errors import FixSettings, InterestStreamError
 
 log = logging.getLogger("stream_app.partition")
 
@@ -67,6 +69,9 @@ class Partition:
         """Of the next RecordBatch that delivery hands over, if none got lost on the way."""
         self.last_offset = -1
         """Of the last source record folded."""
+        self.warming_up = False
+        """Whether events only fill windows yet: a replay that has not come to its beginning."""
+        self._taken_up_to = -1
         self.tick = 0
         self.revoked = False
         self.failed_delivery: BaseException | None = None
@@ -117,8 +122,8 @@ class Partition:
         return state if isinstance(state, Forgotten) else Forgotten(self.last_offset)
 
     def is_idle(self) -> bool:
-        """Tell whether nothing of this partition is on its way anywhere."""
-        busy = self.dirty or self.taken or self.touched or self.deliveries
+        """Tell whether the partition is ours and nothing of it is on its way anywhere."""
+        busy = self.revoked or self.dirty or self.taken or self.touched or self.deliveries
         return not busy and not self.checkpointing.locked()
 
     def write_again(self, held: dict[bytes, int]) -> None:
@@ -132,6 +137,12 @@ class Partition:
             state = Forgotten(offset) if window is None else window
             self.dirty[key] = self.touched[key] = state
         self.tick += bool(held)
+
+    def warmed_up(self) -> None:
+        """Forget who was touched in the warm-up: from here on it is published."""
+        if self.warming_up:
+            self.touched.clear()
+            self.warming_up = False
 
     def uncovered(self) -> bool:
         """Tell whether a tick passed that no round covers yet."""
@@ -182,6 +193,20 @@ class Partition:
                 raise self.failed_delivery
             if self._published_tick >= max(tick, self._redo_tick):
                 return
+
+    def must_go_on(self, records: Sequence[ConsumerRecord], topic: str) -> None:
+        """Raise :class:`FixSettings` where records begin before those that came last.
+
+        That is another log, in which they would pass for redelivered.
+        """
+        if records and records[0].offset <= self._taken_up_to:
+            raise FixSettings(
+                f"{topic}/{self.number} was deleted or made anew while the worker ran: offset "
+                f"{records[0].offset} came after {self._taken_up_to}. Set another app_id, whose "
+                "windows begin with the new topic"
+            )
+        if records:
+            self._taken_up_to = records[-1].offset
 
     def must_be_ours(self) -> None:
         """Raise :class:`PartitionRevoked` once the partition has left us."""

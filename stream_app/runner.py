@@ -6,19 +6,32 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import uvloop
-from faust.exceptions import ConsistencyError
 
-from stream_app.errors import FixSettings, InterestStreamError, ReportBug, RestartWorker
+from encoders.interface import EncoderInfo
+from stream_app.errors import ReportBug, RestartWorker
+from stream_app.failures import explained
+from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
 from stream_app.worker import Worker
 
 _COLLECT_EVERY_S = 3600.0
 
 
-def run(settings: Settings) -> int:
-    """Run a worker until SIGTERM, SIGINT or a failure; return the exit code."""
+def run(
+    settings: Settings,
+    *,
+    bounds: Bounds | None = None,
+    on_model: Callable[[EncoderInfo], Awaitable[None]] | None = None,
+    until: Callable[[Worker], Coroutine[Any, Any, None]] | None = None,
+) -> int:
+    """Run a worker until SIGTERM, SIGINT or a failure; return the exit code.
+
+    ``bounds`` and ``on_model`` are the worker's; when ``until`` returns, the worker is stopped.
+    """
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -28,11 +41,16 @@ def run(settings: Settings) -> int:
         )
     # uvloop: an event at 1,000/s is answered in about 60 % of the time of asyncio's own loop.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings))
+        return runner.run(_run(settings, bounds, on_model, until))
 
 
-async def _run(settings: Settings) -> int:
-    worker = Worker(settings)
+async def _run(
+    settings: Settings,
+    bounds: Bounds | None,
+    on_model: Callable[[EncoderInfo], Awaitable[None]] | None,
+    until: Callable[[Worker], Coroutine[Any, Any, None]] | None,
+) -> int:
+    worker = Worker(settings, bounds, on_model)
     garbage = asyncio.create_task(_collect_garbage_rarely())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -44,28 +62,30 @@ async def _run(settings: Settings) -> int:
         asyncio.create_task(worker.failed.wait()),
         asyncio.create_task(worker.app.wait_until_stopped()),
     }
+    until_done = None if until is None else asyncio.create_task(until(worker))
+    if until_done is not None:
+        waits.add(until_done)
+    unstarted: Exception | None = None
     try:
         done, _ = await asyncio.wait({starting, *waits}, return_when=asyncio.FIRST_COMPLETED)
         if starting in done:
             starting.result()
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    except Exception as error:  # noqa: BLE001 - told below, as whatever else ends a worker
+        unstarted = error
     finally:
         for task in (starting, garbage, *waits):
             task.cancel()
         await _stopped(worker)
-    failure = worker.failure or worker.app.crash_reason
+    failure = worker.failure or unstarted or worker.app.crash_reason
+    if failure is None and until_done is not None and until_done.done():
+        failure = None if until_done.cancelled() else until_done.exception()
     if failure is None:
         return 0
-    if isinstance(failure, InterestStreamError):
-        raise failure
-    if isinstance(failure, ConsistencyError):
-        raise FixSettings(
-            f"the windows in {settings.datadir} are ahead of {settings.changelog_topic}, which "
-            "was deleted or made anew: delete that datadir, or set another app_id"
-        ) from failure
-    if stop.is_set():
+    told = explained(failure, settings)
+    if stop.is_set() and isinstance(told, ReportBug):
         return RestartWorker.exit_code
-    raise ReportBug(f"{type(failure).__name__}: {failure}") from failure
+    raise told from failure
 
 
 async def _stopped(worker: Worker) -> None:

@@ -47,6 +47,10 @@ class Settings(BaseModel):
     dead_letters_topic: str = Field(
         "interest.dead-letters", description="Where records go that are no events."
     )
+    isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
+        "read_committed",
+        description="Of events and items: whether records of aborted transactions are left out.",
+    )
     partitions: int = Field(
         8, ge=1, le=10_000, description="Of events, changelog and updates, when topics are made."
     )
@@ -89,6 +93,9 @@ class Settings(BaseModel):
     update_format: Literal["json", "avro"] = Field("json", description="Of updates.")
     publish_granularities: bool = Field(
         False, description="Put each granularity's own vector into the updates, too."
+    )
+    publish_interests: bool = Field(
+        False, description="Put the K vectors of a model of several interests into them, too."
     )
     publish_item_vectors: bool = Field(True, description="Publish the catalogue's vectors.")
 
@@ -224,6 +231,15 @@ def load(
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             values[name.removeprefix(PREFIX).lower()] = value
     values.update(overrides or {})
+    return checked(values)
+
+
+def checked(values: Mapping[str, Any]) -> Settings:
+    """Return the settings that have these values.
+
+    Raises:
+        FixSettings: one line that names each wrong setting, what was found and what is allowed.
+    """
     try:
         return Settings(**values)
     except ValidationError as error:

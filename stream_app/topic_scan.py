@@ -34,7 +34,10 @@ async def open_consumer(
     wanted = range(count) if partitions is None else partitions
     assigned = [TopicPartition(topic, number) for number in wanted]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
+        bootstrap_servers=bootstrap_servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",  # what was aborted never happened
     )
     try:
         await consumer.start()

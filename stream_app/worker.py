@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka.structs import ConsumerRecord
@@ -14,12 +14,14 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
-from stream_app import topics
+from state.database import DatabaseDamaged, DatabaseFull
+from stream_app import topic_watch, topics
 from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
 from stream_app.changelog import Changelog
 from stream_app.checkpoint import Checkpoints
 from stream_app.datadir import Datadir
+from stream_app.dead_letters import DeadLetter
 from stream_app.delivery import (
     APPLIED_OFFSET_HEADER,
     BatchApp,
@@ -35,12 +37,14 @@ from stream_app.errors import (
     RestartWorker,
     WaitForBroker,
 )
+from stream_app.failures import is_expected
 from stream_app.intake import Intake
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
 from stream_app.owned_log import OwnedLog
 from stream_app.partition import Partition, PartitionRevoked, Taken
 from stream_app.producer import BatchProducer, DeliveryFailed
+from stream_app.replaying.bounds import Bounds
 from stream_app.rounds import Rounds
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
@@ -65,8 +69,16 @@ _ENDED = frozenset({"stopped", "failed"})
 class Worker:
     """One worker: its Faust app in :attr:`app`, everything around it in here."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bounds: Bounds | None = None,
+        on_model: Callable[[EncoderInfo], Awaitable[None]] | None = None,
+    ) -> None:
+        """``bounds``: fold that part of the log and no more. ``on_model``: may refuse the model."""
         self.settings = settings
+        self._bounds = bounds
+        self._on_model = on_model
         self.counts = Counts()
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
@@ -112,7 +124,13 @@ class Worker:
             table_standby_replicas=settings.standby_replicas,
         )
         app.owner = self
-        install_transport(app, settings.events_topic, settings.micro_batch_linger_ms)
+        install_transport(
+            app,
+            settings.events_topic,
+            settings.micro_batch_linger_ms,
+            settings.isolation_level,
+            self._bounds.ends if self._bounds else {},
+        )
         self._table = WindowTable(
             app,
             name="windows",
@@ -136,9 +154,8 @@ class Worker:
                 await self._take(event)
             except PartitionRevoked as error:
                 log.info("%s", error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no event is acknowledged from here on
                 self._fail(error)
-                raise
 
     async def _take(self, event: Any) -> None:
         """One RecordBatch: decode, fold, and let the rounds know. Acknowledged at a checkpoint."""
@@ -156,8 +173,10 @@ class Worker:
                 "a restart resumes from the last commit"
             )
         partition.next_sequence += 1
+        partition.must_go_on(batch.records, self.settings.events_topic)
         await self._room(partition)
-        letters = await self._intake.take(partition, batch.records)
+        letters = await self._fold(partition, batch)
+        partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
         if letters:
@@ -167,6 +186,18 @@ class Worker:
             partition.deliver(self._encoder.forget(texts))
         self._rounds.want()
         partition.cool(self.settings.hot_windows_max // len(self._partitions))
+
+    async def _fold(self, partition: Partition, batch: RecordBatch) -> list[DeadLetter]:
+        """Decode and fold what is wanted; return the dead letters that are to be published."""
+        if self._bounds is None:
+            return await self._intake.take(partition, batch.records)
+        wanted = self._bounds.of_users(batch.records)
+        self.counts.skipped += len(batch.records) - len(wanted)
+        warm, rest = self._bounds.warm_up(partition.number, wanted)
+        await self._intake.take(partition, warm)
+        if not self._bounds.is_warm_up(partition.number, batch.next_offset):
+            partition.warmed_up()
+        return await self._intake.take(partition, rest)
 
     async def _room(self, partition: Partition) -> None:
         """Wait, checkpointing, while dirty users or RecordBatches in flight are at their bound."""
@@ -187,11 +218,19 @@ class Worker:
 
     async def _on_recovered(self) -> None:
         """Begin with the partitions whose windows Faust has just restored."""
+        try:
+            await self._begin()
+        except Exception as error:  # noqa: BLE001 - Faust would take it for a crash of its own
+            self._fail(error)
+
+    async def _begin(self) -> None:
         self._drop_partitions()
         actives = self.app.assignor.assigned_actives()
         topic = self.settings.events_topic
         for number in sorted(tp.partition for tp in actives if tp.topic == topic):
             partition = Partition(number, self._table.partition(number))
+            if self._bounds is not None:
+                partition.warming_up = self._bounds.is_warm_up(number, 0)
             partition.write_again(self._table.take_refused(number))
             self._partitions[number] = partition
         await self._own_updates(list(self._partitions.values()))
@@ -213,6 +252,11 @@ class Worker:
                 for partition in partitions:
                     committed = folded.get(partition.number, 0)
                     partition.last_offset = max(partition.last_offset, committed - 1)
+                    if self._bounds and not self._bounds.is_warm_up(partition.number, committed):
+                        partition.warming_up = False
+                await topic_watch.must_belong_together(
+                    settings, [partition.number for partition in partitions]
+                )
                 await self._rounds.own(partitions, within_ms)
             except PartitionRevoked as error:
                 log.info("%s", error)
@@ -227,6 +271,8 @@ class Worker:
         """Busy partitions notice strange records by their acknowledgements; idle ones must look."""
         while True:
             await asyncio.sleep(_IDLE_LOOK_S)
+            if self._partitions:  # also where there is nothing to write, and nobody would ask
+                self._lease.tell()
             idle = [each for each in self._ours() if each.is_idle()]
             try:
                 await self._changelog.look_after(idle)
@@ -266,6 +312,8 @@ class Worker:
                 "no last checkpoint within %.1f s: what is not stored is delivered again",
                 timeout_s,
             )
+        except (DatabaseDamaged, DatabaseFull) as error:
+            self._fail(error)
 
     # -- around the app
 
@@ -284,6 +332,8 @@ class Worker:
         self._datadir.hold()
         await self._wait_for_broker()
         info = await self._encoder_process.start()
+        if self._on_model is not None:
+            await self._on_model(info)
         self._datadir.check(info, settings.app_id, settings.updates_topic)
         self._join(info)
         await self._producer.start(
@@ -303,6 +353,7 @@ class Worker:
             self._checkpoints.run(),
             self._look_after_idle(),
             self._sweep.run(),
+            topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:
@@ -313,6 +364,12 @@ class Worker:
         )  # fmt: skip
         for misfit in window_misfits(info, settings.window_policy()):
             log.warning(misfit)
+        if settings.publish_interests and not info.interests:
+            log.warning(
+                "publish_interests is set, but model %s has one vector per user: updates carry no "
+                "interests; `interest-stream train --interests K` makes a model that has K",
+                info.model_id,
+            )
 
     def _join(self, info: EncoderInfo) -> None:
         """Make the parts that need to know the model, and join them."""
@@ -323,6 +380,7 @@ class Worker:
             settings.bootstrap_servers,
             counts,
             max_text_chars=settings.max_text_chars,
+            isolation_level=settings.isolation_level,
             changed=self._on_items_changed,
             bury=self._burials.bury_alone,
         )
@@ -332,6 +390,7 @@ class Worker:
             counts,
             rows=settings.text_cache_rows,
             with_granularities=settings.publish_granularities,
+            with_several=settings.publish_interests,
             bury=self._burials.bury_alone,
         )
         self._lease = Lease(
@@ -410,8 +469,7 @@ class Worker:
         self.state = "stopping"
         if self.failure is None and self._partitions:
             await self._last_checkpoint(self.settings.stop_timeout_s * 0.6)
-        for partition in self._partitions.values():
-            partition.revoke()
+        self._drop_partitions()  # their databases close now: who looks after idle ones finds none
 
     async def after_stop(self) -> None:
         """Release the rest: tasks, producer, databases, encoder process, datadir."""
@@ -428,8 +486,16 @@ class Worker:
             await self._catalogue.stop()
         await self._encoder_process.stop()
         if self._datadir.held:
-            self._status.write()
+            self._status.try_to_write()
         self._datadir.release()
+
+    def held(self) -> Mapping[int, Partition]:
+        """Return the partitions that are ours at this moment."""
+        return dict(self._partitions)
+
+    def items_settled(self) -> bool:
+        """Tell whether there is no item vector left to publish."""
+        return not self.settings.publish_item_vectors or self._item_vectors.settled
 
     # -- small parts
 
@@ -479,7 +545,8 @@ class Worker:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         self.failure = error
-        log.error("The worker cannot go on: %s", error, exc_info=error)
+        expected = is_expected(error, self.settings)
+        log.error("The worker cannot go on: %s", error, exc_info=None if expected else error)
         self.failed.set()
 
     def _describe(self) -> dict[str, Any]:
@@ -518,5 +585,5 @@ class Worker:
         return behind
 
 
-def _update_applied(record: ConsumerRecord) -> int:
+def _update_applied(_: Partition, record: ConsumerRecord) -> int:
     return int(dict(record.headers).get(APPLIED_OFFSET_HEADER, -1))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 T = TypeVar("T")
@@ -62,6 +63,14 @@ class KafkaClient:
         """Delete those of ``names`` that exist."""
         self._run(self._delete(set(names)))
 
+    def alter_topic(self, name: str, configs: dict[str, str]) -> None:
+        """Replace the settings of a topic that differ from the broker's."""
+        self._run(self._alter(ConfigResource(ConfigResourceType.TOPIC, name, configs)))
+
+    def make_cleaner_eager(self) -> None:
+        """Have the broker look every half second, instead of 15, for something to compact."""
+        self._run(self._make_cleaner_eager())
+
     def topics(self) -> set[str]:
         """Return the names of all topics."""
         return self._run(self._topics())
@@ -69,6 +78,14 @@ class KafkaClient:
     def produce(self, topic: str, messages: Iterable[Message]) -> None:
         """Write all ``messages`` in order and wait for every acknowledgement."""
         self._run(_produce(self.bootstrap, topic, list(messages)))
+
+    def produce_in_transaction(self, topic: str, messages: Iterable[Message]) -> None:
+        """Write ``messages`` as one transaction: each partition written to ends with a marker."""
+        self._run(_produce_in_transaction(self.bootstrap, topic, list(messages)))
+
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Delete the records of each partition before an offset, as retention does."""
+        self._run(self._delete_records(topic, before))
 
     def read(self, topic: str) -> list[Record]:
         """Return everything in ``topic`` from its beginning to its end as of now.
@@ -102,6 +119,21 @@ class KafkaClient:
     async def _create(self, topics: Sequence[NewTopic]) -> None:
         await (await self._connected()).create_topics(list(topics))
 
+    async def _alter(self, *resources: ConfigResource) -> None:
+        for response in await (await self._connected()).alter_configs(list(resources)):
+            for code, message, *_ in response.resources:
+                assert code == 0, message
+
+    async def _make_cleaner_eager(self) -> None:
+        cluster = await (await self._connected()).describe_cluster()
+        configs = {"log.cleaner.backoff.ms": "500"}
+        await self._alter(
+            *(
+                ConfigResource(ConfigResourceType.BROKER, str(broker["node_id"]), configs)
+                for broker in cluster["brokers"]
+            )
+        )
+
     async def _topics(self) -> set[str]:
         return set(await (await self._connected()).list_topics())
 
@@ -121,6 +153,13 @@ class KafkaClient:
             for tp, meta in offsets.items()
             if tp.topic == topic and meta.offset >= 0
         }
+
+    async def _delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        wanted = {
+            TopicPartition(topic, number): RecordsToDelete(offset)
+            for number, offset in before.items()
+        }
+        await (await self._connected()).delete_records(wanted)
 
     async def _rewind(self, group: str, topic: str) -> None:
         partitions = await self._partitions(topic)
@@ -142,7 +181,11 @@ class KafkaClient:
 
     async def _consumer(self) -> AIOKafkaConsumer:
         if self._reader is None:
-            reader = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+            reader = AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+            )
             await reader.start()
             self._reader = reader
         return self._reader
@@ -168,7 +211,7 @@ class KafkaClient:
 
 async def _produce(bootstrap: str, topic: str, messages: list[Message]) -> None:
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_request_size=8 << 20
+        bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_request_size=16 << 20
     )
     await producer.start()
     try:
@@ -183,6 +226,17 @@ async def _produce(bootstrap: str, topic: str, messages: list[Message]) -> None:
             for message in messages
         ]
         await asyncio.gather(*waiting)
+    finally:
+        await producer.stop()
+
+
+async def _produce_in_transaction(bootstrap: str, topic: str, messages: list[Message]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{topic}-writer")
+    await producer.start()
+    try:
+        async with producer.transaction():
+            for message in messages:
+                await producer.send(topic, key=message.key, value=message.value)
     finally:
         await producer.stop()
 
