@@ -540,5 +540,5 @@ class Worker:
         return behind
 
 
-def _update_applied(record: ConsumerRecord) -> int:
+def _update_applied(_: Partition, record: ConsumerRecord) -> int:
     return int(dict(record.headers).get(APPLIED_OFFSET_HEADER, -1))

@@ -16,6 +16,7 @@ from stream_app.cli import (
     model,
     play,
     replay,
+    rewind,
     run_demo,
     show_settings,
     tail,
@@ -74,6 +75,7 @@ app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("rewind", epilog=rewind.EXAMPLES)(rewind.rewind)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")

@@ -14,6 +14,7 @@ import faust
 import pytest
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from faust.stores.base import Store
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
@@ -56,6 +57,10 @@ USED = [
     (Store, "on_rebalance"),
     (GroupCoordinator, "_do_heartbeat"),
     (Fetcher, "_proc_fetch_request"),
+    (Assignment, "state_value"),
+    (Assignment, "tps"),
+    (TopicPartitionState, "has_valid_position"),
+    (TopicPartitionState, "position"),
 ]
 
 
@@ -276,3 +281,59 @@ def test_the_end_of_a_rebalance_does_not_end_the_next_one(rebalanced: Any) -> No
     rebalanced.on_assigned()
     rebalanced.on_rebalance_end()
     assert not rebalanced.rebalancing
+
+
+def ending_thread(at: int, end: int) -> Any:
+    """A thread whose source ends at ``end``; aiokafka's position is ``at``."""
+    thread = bare_thread(Position({SOURCE: 7}, {}))
+    thread._ends, thread._ended = {SOURCE: end}, {}
+    state = SimpleNamespace(has_valid_position=True, position=at)
+    thread._consumer._subscription = SimpleNamespace(
+        subscription=SimpleNamespace(
+            assignment=SimpleNamespace(tps={SOURCE}, state_value=lambda _: state)
+        )
+    )
+    thread.at = state
+    return thread
+
+
+async def test_what_lies_behind_the_end_is_left_out_and_the_end_is_said_once() -> None:
+    thread = ending_thread(at=9, end=8)
+    found = {each.tp: each for each in await thread._fetch()}
+    assert [record.offset for record in found[SOURCE].records] == [7]
+    assert found[SOURCE].at_end
+    assert [record.offset for record in found[OTHER].records] == [3]
+    thread.arriving = {OTHER: [record(4)]}
+    assert [each.tp for each in await thread._fetch()] == [OTHER]
+    assert thread.wanted == {OTHER}  # no more is fetched of it
+    thread._seeks[SOURCE] += 1  # a rebalance: what was drained may be gone
+    assert [each.at_end for each in await thread._fetch() if each.tp == SOURCE] == [True]
+
+
+async def test_a_gap_before_the_end_is_passed_by_position() -> None:
+    thread = ending_thread(at=9, end=12)
+    assert [each.at_end for each in await thread._fetch() if each.tp == SOURCE] == [False]
+    thread.arriving, thread.at.position = {}, 12  # markers only
+    assert await thread._fetch() == [Fetched(SOURCE, [], 0, True)]
+
+
+async def test_an_end_committed_before_needs_no_message() -> None:
+    thread = ending_thread(at=12, end=12)
+    thread.app = SimpleNamespace(
+        rebalancing=False,
+        rebalancing_count=1,
+        consumer_generation_id=4,
+        monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
+    )
+    consumer: Any = object.__new__(Handing)
+    consumer.source_topic, consumer.app, consumer._thread = "events", thread.app, thread
+    consumer.source_ends = {0: 12}
+    consumer.flow_active, consumer.highwater = True, lambda _: 0
+    consumer._sequences, consumer._sequences_since = defaultdict(int), -1
+    consumer._read_offset = {SOURCE: 12}
+    thread._fetched.append(Fetched(SOURCE, [], 0, True))
+    assert [tp async for tp, _ in consumer.getmany(0.01)] == []
+    consumer._read_offset = {SOURCE: 9}
+    thread._fetched.append(Fetched(SOURCE, [], 0, True))
+    ((_, message),) = [each async for each in consumer.getmany(0.01)]
+    assert (message.offset, message.value) == (11, RecordBatch(0, []))
