@@ -13,6 +13,8 @@ from stream_app.errors import WaitForBroker
 from stream_app.topics import partition_count
 
 _POLL_MS = 500
+_FETCH_BYTES = 1 << 20
+"""Of one partition at once: aiokafka's default."""
 
 
 @asynccontextmanager
@@ -22,6 +24,7 @@ async def open_consumer(
     partitions: Collection[int] | None = None,
     *,
     from_beginning: bool = True,
+    fetch_bytes: int = _FETCH_BYTES,
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a consumer of ``partitions`` (None: all) that belongs to no group.
 
@@ -34,7 +37,10 @@ async def open_consumer(
     wanted = range(count) if partitions is None else partitions
     assigned = [TopicPartition(topic, number) for number in wanted]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
+        bootstrap_servers=bootstrap_servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=fetch_bytes,
     )
     try:
         await consumer.start()

@@ -24,7 +24,7 @@ from stream_app.encoder_process import EncoderProcess
 from stream_app.encoding import WindowEncoder
 from stream_app.replaying.positions import EARLIEST, LATEST, position
 from stream_app.replaying.reach import SourceLog, read_log
-from stream_app.replaying.verification_examined import Examiner
+from stream_app.replaying.verification_examined import LISTED_MAX, Examiner, Logs
 from stream_app.replaying.verification_published import PublishedPartition
 from stream_app.replaying.verification_result import Verified
 from stream_app.replaying.verification_vectors import VectorCheck
@@ -76,7 +76,7 @@ async def verify(settings: Settings, request: Request, show: Show) -> Verified:
         verification = _Verification(settings, request, verified, encoder, info)
         await verification.run(log, spans, show)
     verified.seconds = round(time.perf_counter() - began, 2)
-    verified.events_per_s = round(verified.events / verification.seconds)
+    verified.events_per_s = round(verified.events / max(verification.seconds, 1e-9))
     return verified
 
 
@@ -153,7 +153,13 @@ class _Verification:
         self._settings = settings
         self._verified = verified
         self._info = info
-        self._vectors = VectorCheck(encoder, info, settings.micro_batch_max_users)
+        self._vectors = VectorCheck(
+            encoder,
+            info,
+            most_users=settings.micro_batch_max_users,
+            # With a tolerance each has to be looked at.
+            most_kept=None if request.tolerance else LISTED_MAX,
+        )
         self._examiner = Examiner(settings, verified)
         self._users = (
             None if request.users is None else frozenset(user.encode() for user in request.users)
@@ -180,6 +186,7 @@ class _Verification:
                 self._total += await _records(reader, numbers)
             for number in numbers:
                 await self._partition(number, spans[number], events, changelog, updates)
+        self._verified.not_examined += self._vectors.more_others
         self._show(self._total, self._total)
         self.seconds = time.perf_counter() - began
 
@@ -219,7 +226,8 @@ class _Verification:
         walk.finish()
         await self._vectors.put(walk.to_encode)
         await self._vectors.settle()
-        await self._examiner.examine(number, walk.suspects, self._vectors.others)
+        logs = Logs(changelog, updates)
+        await self._examiner.examine(published, walk.suspects, self._vectors.others, logs)
         self._vectors.others.clear()
 
     async def _fold(self, walk: Walk, events: AIOKafkaConsumer, span: _Span) -> None:

@@ -20,18 +20,20 @@ without it, though its record is newer."""
 Why = tuple[Cause, str]
 
 
-def of_window(published: Window, ours: Window) -> Why:
-    """Return why the changelog's window is not ours."""
+def of_window(published: Window, ours: Window, rewound_to: int | None) -> Why:
+    """Return why the changelog's window is not ours.
+
+    ``rewound_to``: source offset from which windows of the partition were once made anew.
+    """
     names = [
         field.name
         for field in msgspec.structs.fields(Window)
         if getattr(published, field.name) != getattr(ours, field.name)
     ]
     if "applied_offset" in names:
-        return (
-            Cause.NO_SUCH_EVENT,
-            f"the user's last event until then is at offset {ours.applied_offset}",
-        )
+        return no_such_event(ours)
+    if rewound_to is not None and ours.applied_offset >= rewound_to:
+        return _rewound(rewound_to)
     if len(published) != len(ours) and _same_tail(published, ours):
         return (
             Cause.WINDOW_SETTINGS,
@@ -57,12 +59,16 @@ def of_vector(
     ours: Window,
     vector: Float32,
     changed_ms: Mapping[str, int],
+    rewound_to: int | None,
 ) -> Why:
     """Return why the published vector is not ``vector`` [D], which is ours.
 
     ``changed_ms``: item id -> when the catalogue got the text it has now.
     """
-    if published.event_count != len(ours) or published.time_ms != ours.times_ms[-1]:
+    other_window = published.event_count != len(ours) or published.time_ms != ours.times_ms[-1]
+    if other_window and rewound_to is not None and ours.applied_offset >= rewound_to:
+        return _rewound(rewound_to)
+    if other_window:
         return (
             Cause.WINDOW_SETTINGS,
             f"made of a window of {published.event_count} events, by the settings of now it has "
@@ -84,6 +90,21 @@ def of_vector(
             f"{_time(published_ms)}; {apart}",
         )
     return Cause.UNKNOWN, apart
+
+
+def no_such_event(ours: Window) -> Why:
+    """Return that something was published for an offset at which the user has no event."""
+    return (
+        Cause.NO_SUCH_EVENT,
+        f"the user's last event until then is at offset {ours.applied_offset}",
+    )
+
+
+def _rewound(to: int) -> Why:
+    return (
+        Cause.REWOUND,
+        f"windows were made anew from offset {to} on: they may lack what lies before",
+    )
 
 
 def greatest_difference(published: Update, vector: Float32) -> float:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import ConsumerRecord
 
 from encoders.interface import Float32
-from state import codec
+from state import codec, epoch
 from stream_app.delivery import APPLIED_OFFSET_HEADER
 from stream_app.errors import FixData
 from stream_app.topic_scan import to_the_end
@@ -60,6 +60,8 @@ class PublishedPartition:
         self.records: list[Published] = []
         self.anchors: dict[bytes, Anchor] = {}
         """Where the log has lost its beginning: each user's first window that it goes on from."""
+        self.rewound_to: int | None = None
+        """The earliest source offset that windows were made anew from, if they ever were."""
         self.last_window: dict[bytes, Published] = {}
         self.last_vector: dict[bytes, Published] = {}
         """By the reader's rule: the greatest applied offset, of equal ones the last."""
@@ -84,7 +86,9 @@ class PublishedPartition:
             if record.offset - position >= _MOVE_EVERY:
                 moved(record.offset - position)
                 position = record.offset
-            if record.key is not None and wanted(record.key):
+            if not vectors and epoch.is_mark(record.key):
+                self._rewound(epoch.decode(record.value))
+            elif record.key is not None and wanted(record.key):
                 found = taken(record, keys.setdefault(record.key, record.key))
                 self.add(found)
                 if self.begin and found.digest and not vectors:
@@ -98,6 +102,11 @@ class PublishedPartition:
         if held is None or found.applied_offset >= held.applied_offset:
             last[found.key] = found
 
+    def _rewound(self, mark: epoch.Mark) -> None:
+        if mark.from_offset > self.begin:  # else windows made anew are as if there had been none
+            before = mark.from_offset if self.rewound_to is None else self.rewound_to
+            self.rewound_to = min(mark.from_offset, before)
+
     def _anchor(self, found: Published, stored: bytes) -> None:
         """Every event behind the window must still be there, so it must reach to the beginning."""
         held = self.anchors.get(found.key)
@@ -107,9 +116,7 @@ class PublishedPartition:
             self.anchors[found.key] = Anchor(found.applied_offset, stored)
 
 
-def vector_digest(
-    vector: Float32, time_ms: int, event_count: int, *, half: bool = False
-) -> bytes:
+def vector_digest(vector: Float32, time_ms: int, event_count: int, *, half: bool = False) -> bytes:
     """Return 16 bytes of a vector [D] as published, and of what is said of its window."""
     digest = hashlib.blake2b(_as_published(vector, half), digest_size=16)
     digest.update(b"%d,%d" % (time_ms, event_count))
@@ -170,11 +177,3 @@ def parts_of(update: Update) -> Float32 | None:
         return None
     names = sorted(update.granularities)
     return np.array([update.granularities[name] for name in names], np.float32)
-
-
-async def read_value(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> bytes | None:
-    """Return the value of one record, None if compaction has removed it meanwhile."""
-    consumer.seek(tp, offset)
-    record = await consumer.getone(tp)
-    value: bytes | None = record.value if record.offset == offset else None
-    return value

@@ -31,6 +31,8 @@ class Cause(StrEnum):
     """The catalogue has another text since: the record of an item is newer than the update."""
     WINDOW_SETTINGS = "window-settings"
     """The same events, but the windows reach back differently far."""
+    REWOUND = "rewound"
+    """The windows were made anew from a later offset on, by `interest-stream rewind`."""
     WINDOW_DIFFERS = "window-differs"
     """The window that the vector was made of is itself listed."""
     NO_SUCH_EVENT = "no-such-event"

@@ -27,14 +27,20 @@ class OtherVector(NamedTuple):
 class VectorCheck:
     """Encodes while the caller goes on folding: one micro-batch is under way at a time."""
 
-    def __init__(self, encoder: WindowEncoder, info: EncoderInfo, most_users: int) -> None:
+    def __init__(
+        self, encoder: WindowEncoder, info: EncoderInfo, *, most_users: int, most_kept: int | None
+    ) -> None:
+        """``most_kept``: of those that differ, to be looked into; the others are counted."""
         self._encoder = encoder
         self._order = np.argsort(np.array(info.granularities))
         self._most_users = most_users
         self._waiting: list[ToEncode] = []
         self._under_way: asyncio.Task[None] | None = None
+        self._most_kept = most_kept
         self.others: list[OtherVector] = []
         """What differs; whoever looks into it takes it away."""
+        self.more_others = 0
+        """What differs, too, and was not kept."""
 
     async def put(self, more: Sequence[ToEncode]) -> None:
         """Take up what is to be encoded, waiting while too much is."""
@@ -62,8 +68,12 @@ class VectorCheck:
     async def _compare(self, batch: Sequence[ToEncode]) -> None:
         encoded = await self._encoder.encode([each.window for each in batch])
         for (published, window), (vector, parts, _) in zip(batch, encoded.rows(), strict=True):
-            if vector is None or not self._same(published, window, vector, parts):
+            if vector is not None and self._same(published, window, vector, parts):
+                continue
+            if self._most_kept is None or len(self.others) < self._most_kept:
                 self.others.append(OtherVector(published, window, vector))
+            else:
+                self.more_others += 1
 
     def _same(
         self, published: Published, window: Window, vector: Float32, parts: Float32 | None
