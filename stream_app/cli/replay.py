@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stream_app.cli import replay_results
 from stream_app.cli.context import Json, write_json
 from stream_app.cli.progress import progress_with_eta
 
@@ -224,3 +225,7 @@ def delete(
         return
     for each in deleted or ["nothing: there is no such replay"]:
         print(f"deleted {each}")
+
+
+app.command("compare", epilog=replay_results.COMPARE_EXAMPLES)(replay_results.compare)
+app.command("promote", epilog=replay_results.PROMOTE_EXAMPLES)(replay_results.promote)

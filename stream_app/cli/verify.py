@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _SHOWN_MAX = 50
 """Rows of the table; --json has them all."""
+_WIDE = 250
+"""Columns of a file or a pipe: a person may cut lines there, a wrapped one cannot be searched."""
 
 
 def verify(settings: Settings, request: Request, allow: tuple[str, ...], *, as_json: bool) -> None:
@@ -83,7 +86,7 @@ def _table(verified: Verified) -> None:
         table.add_row(
             each.user, str(each.partition), str(each.offset), each.kind, each.cause, each.detail
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
     more = len(verified.differences) - _SHOWN_MAX
     if more > 0:
         print(f"and {more:,} more: --json lists them")

@@ -76,8 +76,8 @@ def of_vector(
         )
     newer = [
         item
-        for item in dict.fromkeys(ours.item_ids)
-        if item is not None and changed_ms.get(item, -1) > published_ms - _SETTLING_MS
+        for item in _items_by_text(ours)
+        if changed_ms.get(item, -1) > published_ms - _SETTLING_MS
     ]
     theirs = np.array(published.vector, np.float32)
     apart = _apart(theirs, vector)
@@ -105,6 +105,13 @@ def _rewound(to: int) -> Why:
         Cause.REWOUND,
         f"windows were made anew from offset {to} on: they may lack what lies before",
     )
+
+
+def _items_by_text(window: Window) -> dict[str, None]:
+    """Return the items whose catalogue text counts: an event's own text goes before it."""
+    texts = window.texts or (None,) * len(window.item_ids)
+    held = zip(window.item_ids, texts, strict=True)
+    return {item: None for item, text in held if item is not None and text is None}
 
 
 def greatest_difference(published: Update, vector: Float32) -> float:
