@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, cast
 
 import rocksdict
 
-from state import codec, epoch
+from state import codec, era
 
 _OWN_KEYS = b"\x00"
 """User ids are UTF-8 without NUL (see :func:`state.event.decode`), so no user collides."""
 _OFFSET_KEY = _OWN_KEYS + b"changelog-offset"
-_EPOCH_KEY = _OWN_KEYS + b"epoch"
+_ERA_KEY = _OWN_KEYS + b"era"
 
 _WRITE_BUFFER_BYTES = 16 << 20
 _MAX_OPEN_FILES = 256
@@ -37,8 +37,8 @@ class ChangelogRecord(NamedTuple):
     value: bytes | None
     applied_offset: int
     """The source offset the window (or the forgetting) corresponds to."""
-    epoch: int = 0
-    """In which the record was written; see :mod:`state.epoch`."""
+    era: int = 0
+    """In which the record was written; see :mod:`state.era`."""
 
 
 class PartitionTable:
@@ -60,8 +60,8 @@ class PartitionTable:
         options.set_block_based_table_factory(blocks)
         self._db = rocksdict.Rdict(str(path), options=options)
         self._forgotten: dict[bytes, int] = {}
-        stored = self._db.get(_EPOCH_KEY)
-        self.epoch = 0 if stored is None else int(stored)
+        stored = self._db.get(_ERA_KEY)
+        self.era = 0 if stored is None else int(stored)
         """How often the windows were rewound; written beside each record of the changelog."""
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
@@ -92,7 +92,7 @@ class PartitionTable:
 
         A worker that was thrown out of the group while frozen may have written behind its
         successor's records; the source offset tells such a record from a real one. At the mark of
-        a rewind the windows go that are made anew; see :mod:`state.epoch`.
+        a rewind the windows go that are made anew; see :mod:`state.era`.
 
         Returns the users whose older records were refused, and the source offset of what is held
         instead: the changelog does not end with it and, once compacted, would have lost it.
@@ -100,21 +100,21 @@ class PartitionTable:
         refused: dict[bytes, int] = {}
         between: list[ChangelogRecord] = []
         for record in records:
-            if not epoch.is_mark(record.key):
+            if not era.is_mark(record.key):
                 between.append(record)
                 continue
             assert record.value is not None, "nobody deletes a mark"
             refused |= self._restore(between)
             between = []
-            gone = self._begin(epoch.decode(record.value))
+            gone = self._begin(era.decode(record.value))
             refused = {key: offset for key, offset in refused.items() if key not in gone}
         refused |= self._restore(between)
         self.write((), max(last_offset, self.changelog_offset() or 0))
         return refused
 
-    def _begin(self, mark: epoch.Mark) -> set[bytes]:
-        """Begin an epoch: delete the windows that are made anew, and return whose they were."""
-        if mark.epoch <= self.epoch:
+    def _begin(self, mark: era.Mark) -> set[bytes]:
+        """Begin an era: delete the windows that are made anew, and return whose they were."""
+        if mark.era <= self.era:
             return set()
         gone = {
             key for key, value in self.items() if codec.applied_offset(value) >= mark.from_offset
@@ -122,19 +122,19 @@ class PartitionTable:
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key in gone:
             batch.delete(key)
-        batch.put(_EPOCH_KEY, b"%d" % mark.epoch)
+        batch.put(_ERA_KEY, b"%d" % mark.era)
         self._db.write(batch)
-        self.epoch = mark.epoch
+        self.era = mark.era
         self._forgotten.clear()
         return gone
 
     def _restore(self, records: Iterable[ChangelogRecord]) -> dict[bytes, int]:
-        """Apply records of one epoch; what is left of an earlier one is stale."""
+        """Apply records of one era; what is left of an earlier one is stale."""
         newest: dict[bytes, ChangelogRecord] = {}
         refused: dict[bytes, int] = {}
         stale: set[bytes] = set()
         for record in records:
-            if record.epoch < self.epoch:
+            if record.era < self.era:
                 stale.add(record.key)
                 continue
             stale.discard(record.key)
@@ -159,7 +159,7 @@ class PartitionTable:
         return refused | self._held_instead(list(stale))
 
     def _held_instead(self, stale: list[bytes]) -> dict[bytes, int]:
-        """Return the source offsets of windows behind which a record of an earlier epoch lies."""
+        """Return the source offsets of windows behind which a record of an earlier era lies."""
         windows = zip(stale, self.get_many(stale), strict=True)
         return {key: codec.applied_offset(held) for key, held in windows if held is not None}
 

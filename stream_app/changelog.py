@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiokafka.structs import ConsumerRecord
 
-from state import codec, epoch
+from state import codec, era
 from stream_app.delivery import APPLIED_OFFSET_HEADER
 from stream_app.errors import RestartWorker
 from stream_app.owned_log import Others, OwnedLog, outdone
@@ -64,12 +64,12 @@ class Changelog:
 
 
 def _applied(partition: Partition, record: ConsumerRecord) -> int:
-    if epoch.is_mark(record.key):
+    if era.is_mark(record.key):
         raise RestartWorker(
             f"partition {partition.number} was rewound while this worker had it: stop every worker "
             "and rewind again"
         )
-    if epoch.of_headers(record.headers) < partition.table.epoch:
+    if era.of_headers(record.headers) < partition.table.era:
         return -1  # from before a rewind, however far it had come
     if record.value is not None:
         return codec.applied_offset(record.value)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from state import codec, epoch
+from state import codec, era
 from stream_app.changelog import Changelog
 from stream_app.delivery import APPLIED_OFFSET_HEADER
 from stream_app.lease import Lease
@@ -87,7 +87,7 @@ class Checkpoints:
             dirty, partition.dirty = partition.dirty, {}
             partition.storing = dirty
             try:
-                rows = await _encoded(dirty, partition.table.epoch)
+                rows = await _encoded(dirty, partition.table.era)
                 offset = await self._changelog.append(partition, rows)  # 2
                 await partition.delivered(tick)  # 3
             except BaseException:
@@ -105,9 +105,9 @@ class Checkpoints:
             self._counts.windows_stored += len(rows)
 
 
-async def _encoded(dirty: dict[bytes, State], epoch_: int) -> list[OutRecord]:
+async def _encoded(dirty: dict[bytes, State], era_: int) -> list[OutRecord]:
     rows = []
-    headers = epoch.headers(epoch_)
+    headers = era.headers(era_)
     for count, (key, state) in enumerate(dirty.items(), 1):
         if isinstance(state, Forgotten):
             header = (APPLIED_OFFSET_HEADER, b"%d" % state.applied_offset)

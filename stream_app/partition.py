@@ -112,8 +112,8 @@ class Partition:
         return state if isinstance(state, Forgotten) else Forgotten(self.last_offset)
 
     def is_idle(self) -> bool:
-        """Tell whether nothing of this partition is on its way anywhere."""
-        busy = self.dirty or self.taken or self.touched or self.deliveries
+        """Tell whether the partition is ours and nothing of it is on its way anywhere."""
+        busy = self.revoked or self.dirty or self.taken or self.touched or self.deliveries
         return not busy and not self.checkpointing.locked()
 
     def write_again(self, held: dict[bytes, int]) -> None:

@@ -457,6 +457,10 @@ class Worker:
         """Return the partitions that are ours at this moment."""
         return dict(self._partitions)
 
+    def items_settled(self) -> bool:
+        """Tell whether there is no item vector left to publish."""
+        return not self.settings.publish_item_vectors or self._item_vectors.settled
+
     # -- small parts
 
     def _ours(self) -> Iterable[Partition]:

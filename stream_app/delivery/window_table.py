@@ -11,7 +11,7 @@ import faust
 from faust.stores.base import Store
 from faust.types import TP
 
-from state import codec, epoch
+from state import codec, era
 from state.table import ChangelogRecord, PartitionTable, open_or_rebuild
 from stream_app.delivery.app import BatchApp
 
@@ -56,7 +56,7 @@ class WindowStore(Store[bytes, bytes]):
             by_partition[event.message.partition].append(event.message)
         for partition, messages in by_partition.items():
             records = [
-                ChangelogRecord(m.key, m.value, _applied_offset(m), epoch.of_headers(_headers(m)))
+                ChangelogRecord(m.key, m.value, _applied_offset(m), era.of_headers(_headers(m)))
                 for m in messages
             ]
             refused = self.partition(partition).restore(records, messages[-1].offset)
@@ -148,7 +148,7 @@ def _headers(message: Any) -> list[tuple[str, bytes]]:
 
 def _applied_offset(message: Any) -> int:
     """Return the source offset of a changelog record: in the window, or in a tombstone's header."""
-    if epoch.is_mark(message.key):
+    if era.is_mark(message.key):
         return -1
     if message.value is not None:
         return codec.applied_offset(message.value)

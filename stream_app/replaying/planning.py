@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from encoders.interface import EncoderInfo
 from stream_app import topics
-from stream_app.errors import FixSettings
+from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.replaying import group
 from stream_app.replaying.names import shadow_settings
 from stream_app.replaying.plan import Plan, Request, check_same, fold_settings
@@ -18,6 +19,8 @@ from stream_app.replaying.positions import EARLIEST, LATEST, duration_ms, positi
 from stream_app.replaying.reach import find_reach, read_log
 from stream_app.settings import Settings
 from stream_app.topic_scan import open_consumer
+
+_BROKER_RETRY_S = 1.0
 
 
 async def settled(settings: Settings, name: str, request: Request) -> Plan:
@@ -30,6 +33,17 @@ async def settled(settings: Settings, name: str, request: Request) -> Plan:
         FixSettings: the replay was begun with other arguments, or an argument is wrong.
         FixData, WaitForBroker: the plan cannot be read.
     """
+    deadline = time.monotonic() + settings.broker_wait_s
+    while True:
+        try:
+            return await _settled(settings, name, request)
+        except WaitForBroker:  # a new broker has no coordinator of groups before the first group
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_BROKER_RETRY_S)
+
+
+async def _settled(settings: Settings, name: str, request: Request) -> Plan:
     log = PlanLog(settings, name)
     plan = await log.read()
     if plan is None:

@@ -2,7 +2,7 @@
 
 Offsets alone do not rewind. A window remembers the last source offset applied to it, so events that
 come again change nothing. So the windows that include events from the point on are declared past,
-by a mark in the changelog (:mod:`state.epoch`), and are made anew from there.
+by a mark in the changelog (:mod:`state.era`), and are made anew from there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from state import codec, epoch
+from state import codec, era
 from stream_app import topics
 from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.replaying import group
@@ -30,7 +30,7 @@ class PartitionRewind(NamedTuple):
     committed: int
     to: int
     log_begin: int
-    epoch: int
+    era: int
     """That its windows are in now."""
     users_anew: int
     """Users whose window includes events from ``to`` on: it is dropped and made anew from there."""
@@ -84,7 +84,7 @@ def _ahead(wanted: Mapping[int, int], committed: Mapping[int, int]) -> dict[int,
 async def rewind(
     settings: Settings, changes: Sequence[PartitionRewind], *, keep_windows: bool
 ) -> None:
-    """Set the group's offsets back and, unless ``keep_windows``, begin a new epoch of its windows.
+    """Set the group's offsets back and, unless ``keep_windows``, begin a new era of its windows.
 
     In this order: cut off in between, events come again and change nothing, and the rewind can be
     repeated. The other way round, events would be missing.
@@ -107,7 +107,7 @@ async def _mark(settings: Settings, changes: Sequence[PartitionRewind]) -> None:
     try:
         await producer.start()
         for change in changes:
-            key, value = epoch.encode(epoch.Mark(change.epoch + 1, change.to))
+            key, value = era.encode(era.Mark(change.era + 1, change.to))
             await producer.send_and_wait(
                 settings.changelog_topic, value, key=key, partition=change.partition
             )
@@ -120,18 +120,18 @@ async def _mark(settings: Settings, changes: Sequence[PartitionRewind]) -> None:
 
 
 async def _windows(settings: Settings, partition: int, to: int) -> tuple[int, int, int]:
-    """Return the epoch of a partition's windows, and how many of them include ``to`` or not."""
+    """Return the era of a partition's windows, and how many of them include ``to`` or not."""
     applied: dict[bytes, int] = {}
     now = 0
     async with open_consumer(
         settings.bootstrap_servers, settings.changelog_topic, [partition]
     ) as consumer:
         async for record in to_the_end(consumer):
-            if epoch.is_mark(record.key):
-                mark = epoch.decode(record.value)
-                now = mark.epoch
+            if era.is_mark(record.key):
+                mark = era.decode(record.value)
+                now = mark.era
                 applied = {key: at for key, at in applied.items() if at < mark.from_offset}
-            elif epoch.of_headers(record.headers) < now:
+            elif era.of_headers(record.headers) < now:
                 continue
             elif record.value is None:
                 applied.pop(record.key, None)

@@ -59,7 +59,7 @@ class Watch:
                     self._began_at = time.perf_counter()
                 self._count_users(worker, committed)
                 # While it restores windows it is not to be stopped: let it come to rest.
-                if done == total and running:
+                if done == total and running and worker.items_settled():
                     self.complete = True
                     self._seconds = time.perf_counter() - self._began_at
                     return

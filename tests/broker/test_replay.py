@@ -46,6 +46,8 @@ def test_a_replay_beside_a_live_worker_is_bounded_exact_and_leaves_no_trace(
     assert summary["updates"] == sum(record.value is not None for record in updates)
     assert summary["tombstones"] == sum(record.value is None for record in updates) > 0
     assert summary["notes"] == []
+    items = stream.client.read(replay.shadow.item_vectors_topic)
+    assert {record.key for record in items} == {item.key for item in LOAD.catalogue()}
 
     feeder.finish()
     extended = Replay(stream, "june", "--extend").start()
@@ -72,6 +74,12 @@ def test_killed_it_goes_on_and_another_beginning_is_refused(stream: Stream) -> N
     killed.settings |= SLOW
     killed.start()
     killed.wait_begun(500)
+    killed.ask_to_stop()
+    assert killed.wait(30) == 5, killed.log_tail()
+    assert killed.said("was stopped before its end; the same command goes on with it")
+    stopped_at = sum(killed.committed().values())
+    killed.start()
+    killed.wait_begun(stopped_at + 500)
     killed.kill()
     before = sum(killed.committed().values())
     assert before < len(load.messages()), "it was to be killed before its end"

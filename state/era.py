@@ -1,4 +1,4 @@
-"""Epochs of a changelog partition: what a rewind declares past, and how a record says whose it is.
+"""Eras of a changelog partition: what a rewind declares past, and how a record says whose it is.
 
 A rewind makes windows anew from an offset on. It writes one mark to each changelog partition that
 it concerns. Whoever restores windows from the changelog drops at the mark those that the rewind
@@ -13,23 +13,23 @@ from typing import NamedTuple
 
 import msgspec
 
-EPOCH_HEADER = "epoch"
-"""Of a changelog record: the epoch it was written in, decimal digits; none is epoch 0."""
+ERA_HEADER = "era"
+"""Of a changelog record: the era it was written in, decimal digits; none is era 0."""
 
-_KEY_PREFIX = b"\x00epoch-"
+_KEY_PREFIX = b"\x00era-"
 """User ids hold no NUL (see :func:`state.event.decode`), so no user collides."""
 
 
 class Mark(NamedTuple):
-    """The beginning of an epoch in one changelog partition."""
+    """The beginning of an era in one changelog partition."""
 
-    epoch: int
+    era: int
     from_offset: int
     """Source offset that the group was rewound to: windows that include it are made anew."""
 
 
 class _Value(msgspec.Struct):
-    epoch: int
+    era: int
     from_offset: int
 
 
@@ -45,22 +45,22 @@ def encode(mark: Mark) -> tuple[bytes, bytes]:
     """Return a mark's record: its key and value.
 
     >>> encode(Mark(1, 0))
-    (b'\\x00epoch-1', b'{"epoch":1,"from_offset":0}')
+    (b'\\x00era-1', b'{"era":1,"from_offset":0}')
     """
-    return _KEY_PREFIX + b"%d" % mark.epoch, msgspec.json.encode(_Value(*mark))
+    return _KEY_PREFIX + b"%d" % mark.era, msgspec.json.encode(_Value(*mark))
 
 
 def decode(value: bytes) -> Mark:
     """Return the mark in a record's value."""
     found = _decoder.decode(value)
-    return Mark(found.epoch, found.from_offset)
+    return Mark(found.era, found.from_offset)
 
 
 def of_headers(headers: Iterable[tuple[str, bytes]]) -> int:
-    """Return the epoch in which a changelog record was written."""
-    return next((int(value) for name, value in headers if name == EPOCH_HEADER), 0)
+    """Return the era in which a changelog record was written."""
+    return next((int(value) for name, value in headers if name == ERA_HEADER), 0)
 
 
-def headers(epoch: int) -> list[tuple[str, bytes]]:
-    """Return the header that says the epoch; none for epoch 0, where nothing was ever rewound."""
-    return [(EPOCH_HEADER, b"%d" % epoch)] if epoch else []
+def headers(era: int) -> list[tuple[str, bytes]]:
+    """Return the header that says the era; none for era 0, where nothing was ever rewound."""
+    return [(ERA_HEADER, b"%d" % era)] if era else []
