@@ -12,6 +12,7 @@ from encoders.interface import GRANULARITIES, MEDIA
 from state.event import TYPE_CODES
 
 Fusion = Literal["add", "weighted_mean", "attention", "concat"]
+TowerActivation = Literal["gelu", "tanh"]
 TextPooling = Literal["auto", "mean", "cls", "last"]
 VectorFormat = Literal["float32", "float16"]
 
@@ -132,6 +133,9 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_max_events: int = 0
     """Of the windows it was trained on, as ``window_max_age_ms``; 0: untrained, any will do."""
     window_max_age_ms: int = 0
+    tower_activation: TowerActivation | msgspec.UnsetType = msgspec.UNSET
+    """What the item tower bends with. Training writes it; it is left out of the file where there is
+    no tower, and was before there were two to tell apart (``interest_folder`` sees to those)."""
     sequence: SequenceConfig | None = None
     """How paragraph and document read their events; none: as a weighted mean, order but for
     recency aside, which is what it is before training."""

@@ -25,6 +25,7 @@ from encoders.tokens import LEVELS
 
 CONFIG_FILE = "interest.json"
 TENSORS_FILE = "interest.safetensors"
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,13 @@ def load(folder: Path, *, text_dimensions: int, vocabulary: int, text_id: str) -
             f"{folder} was made for text model {config.text_model_id[:16]}, this one is "
             f"{text_id[:16]}: make the interest model again"
         )
+    if config.schema_version != SCHEMA_VERSION:
+        raise InterestModelInvalid(
+            f"{folder / CONFIG_FILE} has schema_version {config.schema_version}, this version "
+            f"reads {SCHEMA_VERSION}: make the interest model again"
+        )
     _check(folder, config, tensors, text_dimensions, vocabulary)
+    _check_activation(folder, config, tensors)
     digest = hashlib.sha256(config_bytes + b"\0" + tensor_bytes).hexdigest()
     return InterestBundle(config, tensors, digest)
 
@@ -127,6 +134,23 @@ def _check(
         raise InterestModelInvalid(
             f"{folder}: dimensions are {dimensions}, the text model has {text_dimensions}: "
             f"that needs a tensor {lacking[0]}.V"
+        )
+
+
+def _check_activation(
+    folder: Path, config: InterestConfig, tensors: dict[str, torch.Tensor]
+) -> None:
+    """A tower means something else with another bend, and the tensors do not tell which it had.
+
+    Towers bent with tanh at first, then with GELU, and neither said so in the file. Those that say
+    which windows they were trained on are all of the second kind.
+    """
+    told = config.tower_activation is not msgspec.UNSET or config.window_max_events > 0
+    if "tower.gain" in tensors and not told:
+        raise InterestModelInvalid(
+            f"{folder} was trained by an early version, whose item tower bent with tanh or with "
+            f'gelu, and does not say which: train it again, or add "tower_activation": "tanh" (or '
+            f'"gelu") to its {CONFIG_FILE} if you know'
         )
 
 

@@ -138,7 +138,8 @@ class InterestModel(nn.Module):
         """What training sets once and serving reads elsewhere."""
         self.tower = None
         if "tower.gain" in tensors:
-            self.tower = ItemTower(tensors, residual_dropout, tower_dropout)
+            activation = config.tower_activation or "gelu"
+            self.tower = ItemTower(tensors, residual_dropout, tower_dropout, activation)
         self.reader = _reader(config, dimensions, tensors, dropout)
         several = tensors.get("several.F")
         self.heads = None if several is None else nn.Parameter(several.float())
@@ -164,6 +165,11 @@ class InterestModel(nn.Module):
             and not self.uses_context
             and (learned is None or (self.config.fusion == "attention" and not learned.any()))
         )
+
+    @property
+    def interests(self) -> int:
+        """K, the vectors of a user beside the one."""
+        return 0 if self.heads is None else len(self.heads)
 
     @property
     def uses_context(self) -> bool:

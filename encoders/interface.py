@@ -73,6 +73,8 @@ class EncoderInfo:
     """How vectors are kept, and to be published; those that come out of here are float32."""
     media_dimensions: int = 0
     """Numbers of an item's media vector, M; 0: the model takes none."""
+    interests: int = 0
+    """Vectors of a user beside the one, K (``Interests.several``); 0: the model has none."""
     window_max_events: int = 0
     """Of the windows that the model was trained on, as ``window_max_age_ms``; 0: any will do."""
     window_max_age_ms: int = 0

@@ -4,6 +4,7 @@ Legend: N items, T dimensions of the text model, D of the vectors, M items known
 
     item = LayerNorm(W gelu(U x + b) + V x + c + r + m)   x whitened and centred, r of known items
 
+Models of an early version bend with tanh in place of gelu: ``tower_activation`` says so.
 x is the whole text's vector, or those of all three levels side by side: as wide as V takes it. m is
 the projection of what the item brings beside its text (``media_rows``), zero where it brings none.
 
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from encoders.config import TowerActivation
 from encoders.interest_perceptron import Perceptron
 from encoders.interface import Int64
 from encoders.media_rows import MediaPerceptron
@@ -47,10 +49,12 @@ class ItemTower(nn.Module):
         tensors: Mapping[str, torch.Tensor],
         residual_dropout: float = 0.0,
         dropout: float = 0.0,
+        activation: TowerActivation = "gelu",
     ) -> None:
         super().__init__()
         self.residual_dropout = residual_dropout
-        self.perceptron = Perceptron(tensors, "tower", "c", dropout, functional.gelu)
+        bend = torch.tanh if activation == "tanh" else functional.gelu
+        self.perceptron = Perceptron(tensors, "tower", "c", dropout, bend)
         self.media = None
         if "tower.media.V" in tensors:
             self.media = MediaPerceptron(tensors, "tower.media", "c")

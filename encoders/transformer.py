@@ -84,6 +84,7 @@ class TransformerEncoder:
             backend=self._text.backend,
             vectors=config.vectors,
             media_dimensions=bundle.config.media_dimensions,
+            interests=self._model.interests,
             window_max_events=bundle.config.window_max_events,
             window_max_age_ms=bundle.config.window_max_age_ms,
         )

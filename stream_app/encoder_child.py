@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -78,9 +79,13 @@ def request_forgetting(texts: Sequence[tuple[int, str]]) -> None:
     _loaded().drop_texts(texts)
 
 
-def request_interests(batch: WindowBatch, with_granularities: bool) -> Interests:
-    """Return one vector per user of the batch."""
-    return _loaded().encode(batch, with_granularities=with_granularities)
+def request_interests(
+    batch: WindowBatch, with_granularities: bool, with_several: bool
+) -> Interests:
+    """Return one vector per user of the batch, and the K of several interests if asked for."""
+    found = _loaded().encode(batch, with_granularities=with_granularities)
+    # Not asked for, they stay here: through the pipe they would be K times the rest.
+    return found if with_several else replace(found, several=None)
 
 
 def request_item_vectors(rows: Int32) -> Float32:

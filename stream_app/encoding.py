@@ -47,8 +47,17 @@ class Texts(Protocol):
         """Return what each item brings beside its text, ``None`` where it brings nothing."""
 
 
-Result = tuple[Float32 | None, Float32 | None, str]
-"""Vector [D], granularities [G, D] and, where there is no vector, why."""
+class Result(NamedTuple):
+    """What became of one window."""
+
+    vector: Float32 | None
+    """[D]"""
+    granularities: Float32 | None
+    """[G, D]"""
+    several: Float32 | None
+    """[K, D]"""
+    failure: str
+    """Why there is no vector."""
 
 
 class Encoded(NamedTuple):
@@ -56,17 +65,20 @@ class Encoded(NamedTuple):
 
     vectors: Float32
     granularities: Float32 | None
+    several: Float32 | None
     failures: dict[int, str]
 
     def rows(self) -> Iterator[Result]:
         """Yield the result of each window."""
         granularities = repeat(None) if self.granularities is None else self.granularities
+        several = repeat(None) if self.several is None else self.several
+        found = map(Result, self.vectors, granularities, several, repeat(""))
         if not self.failures:
-            yield from zip(self.vectors, granularities, repeat(""), strict=False)
+            yield from found
             return
-        for at, (vector, each) in enumerate(zip(self.vectors, granularities, strict=False)):
+        for at, result in enumerate(found):
             failure = self.failures.get(at)
-            yield (vector, each, "") if failure is None else (None, None, failure)
+            yield result if failure is None else Result(None, None, None, failure)
 
 
 class _Rebuild(Exception):
@@ -88,6 +100,7 @@ class WindowEncoder:
         *,
         rows: int,
         with_granularities: bool,
+        with_several: bool = False,
         bury: Callable[[DeadLetter], None],
     ) -> None:
         self._process = process
@@ -96,6 +109,7 @@ class WindowEncoder:
         self._rows = TextRows(rows)
         self._rows_epoch = process.epoch
         self._with_granularities = with_granularities
+        self._with_several = with_several
         self._bury = bury
         self._gathering = asyncio.Lock()
         self._poison: dict[str, str] = {}
@@ -142,7 +156,7 @@ class WindowEncoder:
     async def encode(self, windows: Sequence[Window]) -> Encoded:
         """Return the vectors of the windows; a window that cannot be encoded has a failure."""
         if not windows:
-            return Encoded(np.empty((0, 0), np.float32), None, {})
+            return Encoded(np.empty((0, 0), np.float32), None, None, {})
         failure = ""
         for _ in range(2):
             try:
@@ -153,12 +167,12 @@ class WindowEncoder:
                 failure = str(error)
                 break
             else:
-                return Encoded(interests.vectors, interests.granularities, {})
+                return Encoded(interests.vectors, interests.granularities, interests.several, {})
         if len(windows) == 1:
             info = self._process.info
             assert info is not None
             nothing = np.zeros((1, info.dimensions), np.float32)
-            return Encoded(nothing, None, {0: failure})
+            return Encoded(nothing, None, None, {0: failure})
         middle = len(windows) // 2
         return _joined(
             await self.encode(windows[:middle]), await self.encode(windows[middle:]), middle
@@ -190,7 +204,9 @@ class WindowEncoder:
         # other micro-batch can put a text into one of our rows before our request is through.
         counts = np.array([window.counts for window in windows], np.int64)
         batch = WindowBatch(rows, *columns, counts)
-        return await self._process.call(request_interests, batch, self._with_granularities)
+        return await self._process.call(
+            request_interests, batch, self._with_granularities, self._with_several
+        )
 
     async def _settled_rows(self, keys: Sequence[Sequence[str]]) -> Int32:
         """Return the row of every key, after the encoder process has taken up all new texts."""
@@ -367,11 +383,24 @@ async def _columns(windows: Sequence[Window]) -> tuple[Int64, Int64, UInt8, Int3
 
 
 def _joined(left: Encoded, right: Encoded, middle: int) -> Encoded:
-    granularities = None
-    if left.granularities is not None and right.granularities is not None:
-        granularities = np.concatenate([left.granularities, right.granularities])
+    counts = len(left.vectors), len(right.vectors)
     return Encoded(
         np.concatenate([left.vectors, right.vectors]),
-        granularities,
+        _stacked(left.granularities, right.granularities, counts),
+        _stacked(left.several, right.several, counts),
         left.failures | {at + middle: reason for at, reason in right.failures.items()},
     )
+
+
+def _stacked(
+    left: Float32 | None, right: Float32 | None, counts: tuple[int, int]
+) -> Float32 | None:
+    """One above the other; a user who failed has none, and must not cost the others theirs."""
+    known = left if left is not None else right
+    if known is None:
+        return None
+    parts = [
+        np.zeros((count, *known.shape[1:]), np.float32) if part is None else part
+        for part, count in zip((left, right), counts, strict=True)
+    ]
+    return np.concatenate(parts)

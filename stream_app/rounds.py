@@ -160,27 +160,28 @@ class Rounds:
             if isinstance(state, Forgotten):
                 records.append(OutRecord(key, None, headers))
             else:
-                vector, granularities, failure = next(results)
-                if vector is None:
-                    letters.append(self._letter(share, key, state, failure))
+                result = next(results)
+                if result.vector is None:
+                    letters.append(self._letter(share, key, state, result.failure))
                 else:
-                    value = self._value(share, key, state, vector, granularities)
+                    value = self._value(share, key, state, result.vector, result)
                     records.append(OutRecord(key, value, headers))
             if count % _SLICE_USERS == 0:
                 await asyncio.sleep(0)
         return records, letters
 
     def _value(
-        self, share: Share, key: bytes, window: Window, vector: Float32, each: Float32 | None
+        self, share: Share, key: bytes, window: Window, vector: Float32, result: Result
     ) -> bytes:
         return self._updates.encode(
             key.decode(),
             vector,
-            each,
+            result.granularities,
             window.times_ms[-1],
             share.partition.number,
             window.applied_offset,
             len(window),
+            result.several,
         )
 
     def _letter(self, share: Share, key: bytes, window: Window, reason: str) -> DeadLetter:

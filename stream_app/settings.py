@@ -90,6 +90,9 @@ class Settings(BaseModel):
     publish_granularities: bool = Field(
         False, description="Put each granularity's own vector into the updates, too."
     )
+    publish_interests: bool = Field(
+        False, description="Put the K vectors of a model of several interests into them, too."
+    )
     publish_item_vectors: bool = Field(True, description="Publish the catalogue's vectors.")
 
     window_max_events: int = Field(50, ge=1, le=10_000, description="Events held per user.")

@@ -1,8 +1,8 @@
 """The bytes of an update, as JSON (default) or Avro single-object encoding, and its headers.
 
-Avro: the two bytes C3 01, the schema's CRC-64-AVRO fingerprint (little-endian), the record.
-The schema ships beside this file as ``update.avsc``. Vectors are float32, so JSON and Avro carry
-the same numbers.
+Avro: a schema's ten bytes (``update_schemas``), then the record. Vectors are float32, so JSON and
+Avro carry the same numbers. An update with several interests has a schema of its own; one without
+is, to the byte, what it was before there were any.
 
 With float16 vectors (a setting, or what a bundle says) a vector is its bytes, two per number,
 little-endian: in JSON as base64 with ``schema_version`` 2, in Avro as ``bytes`` by the schema
@@ -12,21 +12,20 @@ little-endian: in JSON as base64 with ``schema_version`` 2, in Avro as ``bytes``
 from __future__ import annotations
 
 import io
-import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from importlib import resources
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import fastavro
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
-from fastavro.schema import fingerprint
 
 from encoders.config import VectorFormat
+from stream_app import update_schemas
 from stream_app.errors import FixData
+from stream_app.update_schemas import UpdateSchema
 
 SCHEMA_VERSION = 1
 FLOAT16_SCHEMA_VERSION = 2
@@ -55,6 +54,8 @@ class Update(msgspec.Struct, frozen=True):
     granularities: dict[str, tuple[float, ...]] = {}
     """Each granularity's own vector, where ``publish_granularities`` is set."""
     schema_version: int = SCHEMA_VERSION
+    interests: tuple[tuple[float, ...], ...] = ()
+    """One vector per interest, where ``publish_interests`` is set and the model has them."""
 
 
 class _JsonUpdate(Update, frozen=True):
@@ -62,17 +63,7 @@ class _JsonUpdate(Update, frozen=True):
 
     vector: tuple[float, ...] | str  # type: ignore[assignment]
     granularities: dict[str, tuple[float, ...] | str] = {}  # type: ignore[assignment]
-
-
-def _schema(name: str) -> tuple[dict[str, Any], bytes]:
-    text = resources.files("stream_app").joinpath(name).read_text()
-    schema = cast(dict[str, Any], fastavro.parse_schema(json.loads(text)))
-    crc = fingerprint(fastavro.schema.to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO")
-    return schema, b"\xc3\x01" + bytes.fromhex(crc)
-
-
-AVRO_SCHEMA, AVRO_PREFIX = _schema("update.avsc")
-AVRO16_SCHEMA, AVRO16_PREFIX = _schema("update16.avsc")
+    interests: tuple[tuple[float, ...] | str, ...] = ()  # type: ignore[assignment]
 
 
 def zigzag(number: int) -> bytes:
@@ -105,7 +96,10 @@ class UpdateEncoder:
     ) -> None:
         self._half = vectors == "float16"
         self._schema_version = FLOAT16_SCHEMA_VERSION if self._half else SCHEMA_VERSION
-        self._avro_prefix = AVRO16_PREFIX if self._half else AVRO_PREFIX
+        self._avro = update_schemas.PLAIN16 if self._half else update_schemas.PLAIN
+        self._avro_with_interests = (
+            update_schemas.WITH_INTERESTS16 if self._half else update_schemas.WITH_INTERESTS
+        )
         self._avro_vector = _avro_float16 if self._half else _avro_floats
         self.content_type = JSON_TYPE if update_format == "json" else AVRO_TYPE
         self._json = update_format == "json"
@@ -132,8 +126,10 @@ class UpdateEncoder:
         partition: int,
         applied_offset: int,
         event_count: int,
+        interests: Vector | None = None,
     ) -> bytes:
-        """Return the update's bytes. ``vector``: float32 [D]; ``granularities``: [G, D] or None."""
+        """Return the update's bytes. ``vector``: float32 [D]; ``granularities``: [G, D] or None;
+        ``interests``: [K, D] or None."""
         if self._json:
             update = {
                 "schema_version": self._schema_version,
@@ -150,11 +146,14 @@ class UpdateEncoder:
             if granularities is not None:
                 each = [self._json_vector(part) for part in granularities]
                 update["granularities"] = dict(zip(self._names, each, strict=True))
+            if interests is not None:
+                update["interests"] = [self._json_vector(part) for part in interests]
             return orjson.dumps(update, option=orjson.OPT_SERIALIZE_NUMPY)
+        schema = self._avro if interests is None else self._avro_with_interests
         model, weights = self._avro_model_and_weights
         return b"".join(
             (
-                self._avro_prefix,
+                schema.prefix,
                 zigzag(self._schema_version),
                 _avro_string(user_id),
                 self._avro_vector(vector),
@@ -166,6 +165,7 @@ class UpdateEncoder:
                 zigzag(event_count),
                 weights,
                 self._avro_granularities(granularities),
+                b"" if interests is None else self._avro_interests(interests),
             )
         )
 
@@ -189,6 +189,12 @@ class UpdateEncoder:
             for name, vector in zip(self._names, granularities, strict=True)
         )
         return zigzag(len(self._names)) + rows + b"\x00"
+
+    def _avro_interests(self, interests: Vector) -> bytes:
+        if not len(interests):
+            return b"\x00"
+        rows = b"".join(self._avro_vector(vector) for vector in interests)
+        return zigzag(len(interests)) + rows + b"\x00"
 
 
 def _avro_floats(vector: Vector) -> bytes:
@@ -225,16 +231,17 @@ def _of_json(said: _JsonUpdate) -> Update:
         said.user_id, exact(said.vector), said.model_id, said.time_ms, said.topic, said.partition,
         said.applied_offset, said.event_count, weights,
         {name: exact(each) for name, each in said.granularities.items()}, said.schema_version,
+        tuple(map(exact, said.interests)),
     )  # fmt: skip
 
 
-def _of_avro(value: bytes) -> Update:
-    schema = AVRO16_SCHEMA if value[:10] == AVRO16_PREFIX else AVRO_SCHEMA
-    record: Any = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema, schema)
-    if schema is AVRO16_SCHEMA:
+def _of_avro(value: bytes, schema: UpdateSchema) -> Update:
+    record: Any = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema.parsed, schema.parsed)
+    if schema.half:
         record["vector"] = _from_float16(record["vector"])
         each = record["granularities"]
         record["granularities"] = {name: _from_float16(data) for name, data in each.items()}
+        record["interests"] = [_from_float16(data) for data in record.get("interests", ())]
     return msgspec.convert(record, Update, strict=False)
 
 
@@ -250,8 +257,9 @@ def decode(value: bytes) -> Update:
     try:
         if value[:1] == b"{":
             return _of_json(_json_decoder.decode(value))
-        if value[:10] in (AVRO_PREFIX, AVRO16_PREFIX):
-            return _of_avro(value)
+        schema = update_schemas.BY_PREFIX.get(value[:10])
+        if schema is not None:
+            return _of_avro(value, schema)
     except (msgspec.MsgspecError, EOFError, ValueError, IndexError) as error:
         raise FixData(f"an update that cannot be read: {error}") from error
     raise FixData(f"an update in an unknown format: it begins with {value[:10].hex()}")

@@ -343,6 +343,12 @@ class Worker:
         )  # fmt: skip
         for misfit in window_misfits(info, settings.window_policy()):
             log.warning(misfit)
+        if settings.publish_interests and not info.interests:
+            log.warning(
+                "publish_interests is set, but model %s has one vector per user: updates carry no "
+                "interests; `interest-stream train --interests K` makes a model that has K",
+                info.model_id,
+            )
 
     def _join(self, info: EncoderInfo) -> None:
         """Make the parts that need to know the model, and join them."""
@@ -362,6 +368,7 @@ class Worker:
             counts,
             rows=settings.text_cache_rows,
             with_granularities=settings.publish_granularities,
+            with_several=settings.publish_interests,
             bury=self._burials.bury_alone,
         )
         self._lease = Lease(

@@ -14,7 +14,7 @@ from encoders.evaluation.baselines import MeanVector, decay, similarities
 from encoders.evaluation.interactions import NO_ITEM, Interactions
 from encoders.evaluation.metrics import Scores
 from encoders.evaluation.ranking import cosine_scores
-from encoders.interface import Int64, InterestEncoder, WindowBatch
+from encoders.interface import Float32, Int64, InterestEncoder, WindowBatch
 from state.event import WINDOW_TYPES, Event
 from state.window import EMPTY, Window, WindowPolicy, fold
 
@@ -64,9 +64,13 @@ class InterestStream:
         if window is not None:
             self._windows[user] = window
 
+    def vectors(self, snapshots: Sequence[Window]) -> Float32:
+        """Return [Q, D] the vectors that were published of these windows."""
+        return self._encoder.encode(_batch(snapshots)).vectors
+
     def scores(self, snapshots: Sequence[Window]) -> Scores:
         """See ``Stream``."""
-        return cosine_scores(self._encoder.encode(_batch(snapshots)).vectors, self._items)
+        return cosine_scores(self.vectors(snapshots), self._items)
 
 
 class RandomStream:

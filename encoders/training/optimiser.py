@@ -27,7 +27,6 @@ class Optimiser:
     def __init__(self, named: Mapping[str, nn.Parameter], settings: TrainingSettings) -> None:
         self._settings = settings
         self._named = dict(named)
-        own = settings.text_learning_rate / (settings.learning_rate or 1.0)
         groups = []
         for of_text_model in (False, True):
             for is_matrix in (True, False):
@@ -38,22 +37,22 @@ class Optimiser:
                     and (parameter.dim() >= 2) == is_matrix
                 ]
                 decay = settings.weight_decay if is_matrix else 0.0
-                share = own if of_text_model else 1.0
+                peak = settings.text_rate if of_text_model else settings.learning_rate
                 if chosen:
-                    groups.append({"params": chosen, "weight_decay": decay, "share": share})
+                    groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
         self._adam = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=_BETAS)
         self.averaged: dict[str, torch.Tensor] = {}
         if settings.averaging:
             self.averaged = {n: p.detach().clone() for n, p in self._named.items()}
 
     def step(self, steps_done: int, share_done: float) -> float:
-        """Make one step with the gradients there are; return the rate it had.
+        """Make one step with the gradients there are; return the rate it had, that of all but the
+        text model.
 
         ``share_done`` is how much of the whole run lies behind, 0 to 1.
         """
-        rate = self.rate(steps_done, share_done)
         for group in self._adam.param_groups:
-            group["lr"] = rate * group["share"]
+            group["lr"] = group["peak"] * self._height(steps_done, share_done)
         if self._settings.clip_norm:
             nn.utils.clip_grad_norm_(list(self._named.values()), self._settings.clip_norm)
         self._adam.step()
@@ -64,12 +63,15 @@ class Optimiser:
             with torch.no_grad():
                 for name, parameter in self._named.items():
                     self.averaged[name].lerp_(parameter, 1.0 - kept)
-        return rate
+        return self.rate(steps_done, share_done)
 
     def rate(self, steps_done: int, share_done: float) -> float:
         """Return the learning rate: a linear warm-up times half a cosine over the run."""
+        return self._settings.learning_rate * self._height(steps_done, share_done)
+
+    def _height(self, steps_done: int, share_done: float) -> float:
         warm = min(1.0, (steps_done + 1) / max(self._settings.warm_up_steps, 1))
-        return self._settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * share_done))
+        return warm * 0.5 * (1 + math.cos(math.pi * share_done))
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return copies of the weights as they are trained."""

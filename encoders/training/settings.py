@@ -94,8 +94,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     masked_share: float = 0.2
     text: TextTraining = "frozen"
     """Whether the text model is trained, too: not at all, by low-rank additions, or wholly."""
-    text_learning_rate: float = 5e-5
-    """Of the text model; low-rank additions bear ten times as much."""
+    text_learning_rate: float | None = None
+    """Of the text model, at its highest, beside ``learning_rate`` of all else; None: what
+    ``text_rate`` says."""
     text_items: int = 256
     """Texts per step that the text model learns from; the others are those of the last epoch."""
     lora_rank: int = 8
@@ -130,9 +131,19 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
         for name in ("learning_rate", "text_learning_rate"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise _wrong(name, getattr(self, name), "at least 0 and below 1")
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value < 1.0:
+                raise _wrong(name, value, "at least 0 and below 1")
         _check_together(self)
+
+    @property
+    def text_rate(self) -> float:
+        """The text model's own learning rate. Unless it is said: 5e-5 for all of its weights, as
+        BERT is fine-tuned (Devlin et al. 2019, appendix A.3), and ten times as much for low-rank
+        additions, which start at zero and are few."""
+        if self.text_learning_rate is not None:
+            return self.text_learning_rate
+        return 5e-4 if self.text == "lora" else 5e-5
 
 
 def _check_choices(settings: TrainingSettings) -> None:

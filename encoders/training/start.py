@@ -55,6 +55,7 @@ def start_config(
         media_dimensions=media_dimensions,
         window_max_events=settings.window_events,
         window_max_age_ms=settings.window_age_ms,
+        tower_activation="gelu",
         sequence=sequence,
     )
 

@@ -92,6 +92,10 @@ def train(
     batch: Annotated[int | None, _option(_RUN, "Windows per batch. [128]")] = None,
     accumulation: Annotated[int | None, _option(_RUN, "Batches per step. [1]")] = None,
     learning_rate: Annotated[float | None, _option(_RUN, "At its highest. [0.001]")] = None,
+    text_learning_rate: Annotated[
+        float | None,
+        _option(_RUN, "Of the text model, with --text. [lora 0.0005, full 0.00005]"),
+    ] = None,
     dropout: Annotated[float | None, _option(_RUN, "[0.2]")] = None,
     patience: Annotated[
         int | None, _option(_RUN, "Evaluations without a better NDCG@10 before it ends. [4]")
@@ -125,7 +129,7 @@ def train(
         "epochs": epochs, "pretrain_epochs": pretrain_epochs, "batch_windows": batch,
         "accumulation": accumulation, "learning_rate": learning_rate, "dropout": dropout,
         "patience": patience, "seed": seed, "precision": precision, "hold_out": hold_out,
-        "until_ms": until_ms, "repeats": repeats,
+        "until_ms": until_ms, "repeats": repeats, "text_learning_rate": text_learning_rate,
     }  # fmt: skip
     run = training_settings(settings, from_settings, chosen)
     data = training_data(

@@ -130,6 +130,7 @@ async def _encoder(settings: Settings) -> AsyncIterator[tuple[WindowEncoder, Enc
                     counts,
                     rows=settings.text_cache_rows,
                     with_granularities=settings.publish_granularities,
+                    with_several=settings.publish_interests,
                     bury=lambda _: None,
                 ),
                 info,

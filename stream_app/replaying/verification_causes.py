@@ -128,7 +128,7 @@ def _apart(theirs: Float32, vector: Float32) -> str:
     apart = np.abs(theirs - vector)
     at = int(apart.argmax()) if len(apart) else 0
     if not len(apart) or not apart[at]:
-        return "the same vector; its granularities differ"
+        return "the same vector; those of its granularities or interests differ"
     return f"{np.count_nonzero(apart)} numbers differ, number {at} most, by {apart[at]:.3g}"
 
 

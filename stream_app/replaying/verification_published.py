@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 
 from encoders.interface import Float32
-from state import codec, epoch
+from state import codec, era
 from stream_app.delivery import APPLIED_OFFSET_HEADER
 from stream_app.errors import FixData
 from stream_app.topic_scan import to_the_end
@@ -42,6 +42,8 @@ class Published(NamedTuple):
     """Whether its vectors are float16."""
     granularities: bytes = b""
     """Digest of the granularities' vectors, empty where it carries none."""
+    interests: bytes = b""
+    """Digest of the vectors of several interests, empty where it carries none."""
 
 
 class Anchor(NamedTuple):
@@ -86,8 +88,8 @@ class PublishedPartition:
             if record.offset - position >= _MOVE_EVERY:
                 moved(record.offset - position)
                 position = record.offset
-            if not vectors and epoch.is_mark(record.key):
-                self._rewound(epoch.decode(record.value))
+            if not vectors and era.is_mark(record.key):
+                self._rewound(era.decode(record.value))
             elif record.key is not None and wanted(record.key):
                 found = taken(record, keys.setdefault(record.key, record.key))
                 self.add(found)
@@ -102,7 +104,7 @@ class PublishedPartition:
         if held is None or found.applied_offset >= held.applied_offset:
             last[found.key] = found
 
-    def _rewound(self, mark: epoch.Mark) -> None:
+    def _rewound(self, mark: era.Mark) -> None:
         if mark.from_offset > self.begin:  # else windows made anew are as if there had been none
             before = mark.from_offset if self.rewound_to is None else self.rewound_to
             self.rewound_to = min(mark.from_offset, before)
@@ -124,7 +126,7 @@ def vector_digest(vector: Float32, time_ms: int, event_count: int, *, half: bool
 
 
 def parts_digest(parts: Float32, *, half: bool = False) -> bytes:
-    """Return 16 bytes of the granularities' vectors [G, D], in the order of their names."""
+    """Return 16 bytes of several vectors [K, D]: of granularities by name, or of interests."""
     return hashlib.blake2b(_as_published(parts, half), digest_size=16).digest()
 
 
@@ -164,14 +166,16 @@ def _vector(record: ConsumerRecord, key: bytes) -> Published:
     half = update.schema_version == FLOAT16_SCHEMA_VERSION
     vector = np.array(update.vector, np.float32)
     digest = vector_digest(vector, update.time_ms, update.event_count)
-    parts = parts_of(update)
+    parts = _granularities(update)
+    interests = np.array(update.interests, np.float32)
     return Published(
         update.applied_offset, key, True, digest, *at, update.model_id, half,
         b"" if parts is None else parts_digest(parts),
+        parts_digest(interests) if len(interests) else b"",
     )  # fmt: skip
 
 
-def parts_of(update: Update) -> Float32 | None:
+def _granularities(update: Update) -> Float32 | None:
     """Return the granularities' vectors [G, D] of an update, by name; None where it has none."""
     if not update.granularities:
         return None

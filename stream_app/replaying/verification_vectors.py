@@ -10,7 +10,7 @@ import numpy as np
 
 from encoders.interface import EncoderInfo, Float32
 from state.window import Window
-from stream_app.encoding import WindowEncoder
+from stream_app.encoding import Result, WindowEncoder
 from stream_app.replaying.verification_published import Published, parts_digest, vector_digest
 from stream_app.replaying.verification_walk import ToEncode
 
@@ -67,21 +67,27 @@ class VectorCheck:
 
     async def _compare(self, batch: Sequence[ToEncode]) -> None:
         encoded = await self._encoder.encode([each.window for each in batch])
-        for (published, window), (vector, parts, _) in zip(batch, encoded.rows(), strict=True):
-            if vector is not None and self._same(published, window, vector, parts):
+        for (published, window), result in zip(batch, encoded.rows(), strict=True):
+            if self._same(published, window, result):
                 continue
             if self._most_kept is None or len(self.others) < self._most_kept:
-                self.others.append(OtherVector(published, window, vector))
+                self.others.append(OtherVector(published, window, result.vector))
             else:
                 self.more_others += 1
 
-    def _same(
-        self, published: Published, window: Window, vector: Float32, parts: Float32 | None
-    ) -> bool:
+    def _same(self, published: Published, window: Window, ours: Result) -> bool:
+        """Compare all that the update carries and we have: settings say what we have."""
         half = published.half
-        ours = vector_digest(vector, window.times_ms[-1], len(window), half=half)
-        if ours != published.digest:
+        if ours.vector is None:
             return False
-        if parts is None or not published.granularities:
-            return True
-        return parts_digest(parts[self._order], half=half) == published.granularities
+        vector = vector_digest(ours.vector, window.times_ms[-1], len(window), half=half)
+        parts = None if ours.granularities is None else ours.granularities[self._order]
+        return (
+            vector == published.digest
+            and _same_parts(parts, published.granularities, half=half)
+            and _same_parts(ours.several, published.interests, half=half)
+        )
+
+
+def _same_parts(ours: Float32 | None, published: bytes, *, half: bool) -> bool:
+    return ours is None or not published or parts_digest(ours, half=half) == published

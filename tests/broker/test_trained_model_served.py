@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import encoders
 from encoders.evaluation.interactions import Interactions, from_events, in_time_order
-from encoders.evaluation.interest import put_texts
+from encoders.evaluation.interest import all_time, held, put_texts, window_batch
 from encoders.evaluation.metrics import ranks_of
 from encoders.evaluation.prequential import replay
 from encoders.evaluation.ranking import cosine_scores
 from encoders.evaluation.streams import InterestStream
+from encoders.interface import Float32
 from state.event import Event
 from state.window import WindowPolicy
 from stream_app.settings import Settings
@@ -36,35 +37,60 @@ Question = tuple[str, str]
 def test_published_vectors_rank_as_the_evaluation_says(
     make_stream: StreamMaker, tmp_path: Path, with_media: bool
 ) -> None:
-    """A trained model behind a real Kafka, asked before every event with what was published."""
+    """A trained model behind a real Kafka, asked before every event with what was published.
+
+    The one without media has two interests per user, too, and every update carries them.
+    """
     text_model = tiny_bert(tmp_path / "bert")
-    stream = make_stream(encoder="transformer", text_model=str(text_model))
+    stream = make_stream(
+        encoder="transformer", text_model=str(text_model), publish_interests=not with_media
+    )
     events, catalogue = world(users=24, searches=True)
     media = images(catalogue) if with_media else {}
     write_files(stream.folder, events, catalogue, media)
     files = ("--events", "events.jsonl", "--items", "items.jsonl")
-    asked = ("--granularities", "document,media") if with_media else ("--residual",)
+    asked = (
+        ("--granularities", "document,media") if with_media else ("--residual", "--interests", "2")
+    )
     command(stream, text_model, "train", *files, *asked, *QUICK, "model")
     stream.raw_settings["interest_model"] = str(stream.folder / "model")
     settings = Settings(**stream.raw_settings)  # type: ignore[arg-type]
     offline = _offline(in_time_order(from_events(events, catalogue, media=media)), settings)
-    assert len(set(offline.values())) > 5, "a model that ranks all alike would show nothing"
+    assert len(set(offline.ranks.values())) > 5, "a model that ranks all alike would show nothing"
     records = dict(zip(catalogue, item_lines(catalogue, media), strict=True))
-    assert _online(stream, events, records) == offline
+    assert _online(stream, events, records) == offline.ranks
+    last = {r["user_id"]: r.get("interests") for r in map(_value, stream.updates())}
+    if with_media:
+        assert set(last.values()) == {None}
+        return
+    assert set(last) == set(offline.interests)
+    for user, several in offline.interests.items():
+        assert np.shape(last[user]) == (2, 16)
+        assert np.allclose(last[user], several, atol=1e-5)
 
 
-def _offline(data: Interactions, settings: Settings) -> dict[Question, int]:
-    """Rank of every new item by the evaluation's own replay."""
+class Offline(NamedTuple):
+    """What the evaluation says: the rank of every new item, and interests [K, D] at the end."""
+
+    ranks: dict[Question, int]
+    interests: dict[str, Float32]
+
+
+def _offline(data: Interactions, settings: Settings) -> Offline:
     encoder = encoders.build(settings.encoder_config())
     policy = WindowPolicy(settings.window_max_events, settings.window_max_age_ms)
     try:
         put_texts(encoder, data)
         result = replay(data, InterestStream(encoder, data, policy), start=0)
+        told = [np.flatnonzero(data.users == user) for user in range(len(data.user_ids))]
+        windows = [held(positions, data.times_ms, policy) for positions in told]
+        several = encoder.encode(window_batch(data, windows, all_time(data, told))).several
     finally:
         encoder.close()
     asked = zip(result.users.tolist(), result.targets.tolist(), strict=True)
     named = [(data.user_ids[user], data.item_ids[item]) for user, item in asked]
-    return dict(zip(named, result.ranks.ranks.tolist(), strict=True))
+    ranks = dict(zip(named, result.ranks.ranks.tolist(), strict=True))
+    return Offline(ranks, {} if several is None else dict(zip(data.user_ids, several, strict=True)))
 
 
 def _online(

@@ -42,14 +42,19 @@ def last_updates(stream: Stream) -> dict[str, Record]:
 
 
 def test_avro_updates_say_what_json_ones_say(make_stream: StreamMaker) -> None:
-    """Two workers of two groups on the same events, one of each format."""
+    """Two workers of two groups on the same events, one of each format.
+
+    One is asked for interests, which its model does not have: it says so, and nothing changes.
+    """
     load = Load(events=500, users=40)
     as_json = make_stream(publish_granularities=True)
     shared = {
         "events_topic": as_json.settings.events_topic,
         "items_topic": as_json.settings.items_topic,
     }
-    as_avro = make_stream(publish_granularities=True, update_format="avro", **shared)
+    as_avro = make_stream(
+        publish_granularities=True, publish_interests=True, update_format="avro", **shared
+    )
     as_json.publish(load.catalogue())
     as_json.send(load.messages())
     for stream in (as_json, as_avro):
@@ -57,6 +62,9 @@ def test_avro_updates_say_what_json_ones_say(make_stream: StreamMaker) -> None:
     as_json.verify()
     as_avro.drain()
     as_avro.stop_workers()
+    told = "has one vector per user: updates carry no interests"
+    assert as_avro.workers[0].said(told)
+    assert not as_json.workers[0].said(told)
 
     schema = json.loads(resources.files("stream_app").joinpath("update.avsc").read_text())
     told_json, told_avro = last_updates(as_json), last_updates(as_avro)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from encoders.errors import EncoderError
@@ -59,6 +60,22 @@ def test_files_become_a_model_that_is_gone_on_with(folder: Path) -> None:
     other = run(folder, "train", *FILES, "--out", "model", *QUICK)
     assert isinstance(other.exception, FixData)
     assert "is of other settings or data" in str(other.exception)
+
+
+def test_the_text_model_is_trained_at_the_rate_that_is_asked_for(folder: Path) -> None:
+    told = {}
+    for rate in ("0", "0.01"):
+        outcome = run(folder, "train", *FILES, "--out", f"text-{rate}", *QUICK, "--text", "lora",
+                      "--text-learning-rate", rate)  # fmt: skip
+        assert outcome.exit_code == 0, outcome.output
+        kept = json.loads((folder / f"text-{rate}" / "training.json").read_bytes())
+        assert kept["text_learning_rate"] == float(rate)
+        weights = load_file(folder / f"text-{rate}" / "text-model" / "model.safetensors")
+        told[rate] = weights["encoder.layer.0.attention.self.query.weight"]
+    source = load_file(folder / "bert" / "model.safetensors")
+    at_start = source["encoder.layer.0.attention.self.query.weight"]
+    assert np.array_equal(told["0"], at_start)
+    assert np.abs(told["0.01"] - at_start).max() > 1e-4
 
 
 def test_a_search_leaves_settings_that_train_takes(folder: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from encoders.config import InterestConfig
 from state.event import EventLimits, decode
-from stream_app import updates
+from stream_app import update_schemas, updates
 from stream_app.record_files import items
 from stream_app.settings import Settings, load
 from stream_app.status import Counts
@@ -197,8 +197,9 @@ def is_slug(argument: ast.expr) -> bool:
 
 
 def test_the_avro_prefix_is_the_schemas() -> None:
-    assert f"`{updates.AVRO_PREFIX.hex()}`" in text_of("docs/topics.md")
-    assert f"`{updates.AVRO16_PREFIX.hex()}`" in text_of("docs/topics.md")
+    for prefix, schema in update_schemas.BY_PREFIX.items():
+        assert f"`{prefix.hex()}`" in text_of("docs/topics.md")
+        assert f"(../stream_app/{schema.file})" in text_of("docs/topics.md")
 
 
 def test_the_glossary_is_in_order_and_has_each_word_once() -> None:

@@ -279,6 +279,8 @@ def retensor(folder: Path, name: str, tensor: torch.Tensor) -> None:
 BROKEN = {
     "has no interest.json": lambda f: (f / "interest.json").unlink(),
     "has no interest.safetensors": lambda f: (f / "interest.safetensors").unlink(),
+    "has schema_version 2, this version reads 1": lambda f: rewrite(f, schema_version=2),
+    "Invalid enum value 'relu'": lambda f: rewrite(f, tower_activation="relu"),
     "unknown field `colour`": lambda f: rewrite(f, colour="red"),
     "JSON is malformed": lambda f: (f / "interest.json").write_text("{]"),
     "is not safetensors": lambda f: (f / "interest.safetensors").write_bytes(b"PK pickle"),

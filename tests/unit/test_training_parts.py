@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -171,6 +172,29 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert optimiser.rate(999, 1.0) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize(
+    ("changed", "rate"),
+    [
+        ({"text": "full"}, 5e-5),
+        ({"text": "lora"}, 5e-4),
+        ({"text": "full", "text_learning_rate": 2e-3}, 2e-3),
+        ({"text": "lora", "text_learning_rate": 2e-3, "learning_rate": 0.0}, 2e-3),
+        ({"text": "lora", "text_learning_rate": 0.0}, 0.0),
+    ],
+)
+def test_the_text_model_has_a_rate_of_its_own(changed: dict[str, Any], rate: float) -> None:
+    settings = TrainingSettings(warm_up_steps=2, weight_decay=0.0, **changed)
+    named = {"text.model.q": nn.Parameter(torch.zeros(3, 3)), "W": nn.Parameter(torch.zeros(3, 3))}
+    optimiser = Optimiser(named, settings)
+    for parameter in named.values():
+        parameter.grad = torch.ones_like(parameter)
+    assert optimiser.step(0, 0.5) == pytest.approx(settings.learning_rate * 0.25)
+    # AdamW's first step has the length of the rate: here half of it warmed up, half left.
+    moved = {name: -float(parameter.detach().mean()) for name, parameter in named.items()}
+    assert moved["text.model.q"] == pytest.approx(rate * 0.25, rel=1e-3)
+    assert moved["W"] == pytest.approx(settings.learning_rate * 0.25, rel=1e-3)
+
+
 def test_whitened_texts_are_uncorrelated_and_what_never_varies_is_silent() -> None:
     generator = np.random.default_rng(0)
     spread = generator.normal(size=(500, 6)) * np.array([1.0, 0.5, 0.2, 0.1, 0.3, 0.0])
@@ -260,6 +284,7 @@ def test_too_few_items_to_validate_with_are_refused() -> None:
         ({"learn_salience": True}, "have word among the granularities"),
         ({"layers": 0, "pretrain_epochs": 1}, "0 where there are no layers"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"text_learning_rate": 1.0}, "text_learning_rate is 1.0, must be at least 0 and below 1"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object], said: str) -> None:

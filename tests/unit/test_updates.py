@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from importlib import resources
-from typing import Literal
+from typing import Any
 
 import fastavro
 import numpy as np
@@ -14,20 +14,61 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoders.config import VectorFormat
 from encoders.interface import GRANULARITIES
-from stream_app import updates
+from stream_app import update_schemas, updates
 from stream_app.errors import FixData
+from stream_app.update_schemas import UpdateSchema
 from stream_app.updates import UpdateEncoder, UpdateFormat
 
 WEIGHTS = (0.0, 0.25, 0.25, 0.5)
 FORMATS: tuple[UpdateFormat, ...] = ("json", "avro")
 
+VECTORS: tuple[VectorFormat, ...] = ("float32", "float16")
+
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+halves = st.floats(-1024, 1024, width=16)
+
+GOLDEN = [
+    (
+        "float32",
+        "avro",
+        bytes.fromhex(
+            "c3011ce7d7382a01ac44020275040000003f000080bf0008636166650e1e696e7465726573742e6576656e"
+            "74730412020408776f72640000803e10646f63756d656e740000403f000408776f7264040000003f000080"
+            "bf0010646f63756d656e7404000000bf0000803f0000"
+        ),
+    ),
+    (
+        "float16",
+        "avro",
+        bytes.fromhex(
+            "c301722cce789662af7f04027508003800bc08636166650e1e696e7465726573742e6576656e7473041202"
+            "0408776f72640000803e10646f63756d656e740000403f000408776f726408003800bc10646f63756d656e"
+            "740800b8003c00"
+        ),
+    ),
+    (
+        "float32",
+        "json",
+        b'{"schema_version":1,"user_id":"u","vector":[0.5,-1.0],"model_id":"cafe","time_ms":7,'
+        b'"topic":"interest.events","partition":2,"applied_offset":9,"event_count":1,'
+        b'"weights":{"word":0.25,"document":0.75},'
+        b'"granularities":{"word":[0.5,-1.0],"document":[-0.5,1.0]}}',
+    ),
+    (
+        "float16",
+        "json",
+        b'{"schema_version":2,"user_id":"u","vector":"ADgAvA==","model_id":"cafe","time_ms":7,'
+        b'"topic":"interest.events","partition":2,"applied_offset":9,"event_count":1,'
+        b'"weights":{"word":0.25,"document":0.75},'
+        b'"granularities":{"word":"ADgAvA==","document":"ALgAPA=="}}',
+    ),
+]
+"""Written by the version before updates could have interests."""
 
 
-def encoder(
-    update_format: UpdateFormat, vectors: Literal["float32", "float16"] = "float32"
-) -> UpdateEncoder:
+def encoder(update_format: UpdateFormat, vectors: VectorFormat = "float32") -> UpdateEncoder:
     return UpdateEncoder(update_format, "cafe", "interest.events", GRANULARITIES, WEIGHTS, vectors)
 
 
@@ -51,6 +92,86 @@ def test_an_update_survives_its_bytes(
     assert update.weights == dict(zip(GRANULARITIES, WEIGHTS, strict=True))
     for name, wanted in zip(GRANULARITIES, each, strict=True):
         assert np.array_equal(np.array(update.granularities[name], np.float32), wanted)
+    assert update.interests == ()
+
+
+@pytest.mark.parametrize("vectors", VECTORS)
+@pytest.mark.parametrize("update_format", FORMATS)
+@given(
+    numbers=st.lists(halves, min_size=1, max_size=9),
+    count=st.integers(0, 5),
+    with_granularities=st.booleans(),
+)
+def test_interests_survive_their_bytes(
+    update_format: UpdateFormat,
+    vectors: VectorFormat,
+    numbers: list[float],
+    count: int,
+    with_granularities: bool,
+) -> None:
+    vector = np.array(numbers, np.float32)
+    several = np.stack([vector, vector * 2, -vector, vector * 0, vector / 2])[:count]
+    each = np.stack([vector] * 4) if with_granularities else None
+    value = encoder(update_format, vectors).encode("u", vector, each, 7, 3, 9, 50, several)
+    update = updates.decode(value)
+    wanted = several.astype(vectors).astype(np.float32).tolist()
+    assert [list(interest) for interest in update.interests] == wanted
+    assert (update.user_id, update.applied_offset, update.event_count) == ("u", 9, 50)
+    assert list(update.vector) == vector.astype(vectors).astype(np.float32).tolist()
+    assert set(update.granularities) == (set(GRANULARITIES) if with_granularities else set())
+
+
+@pytest.mark.parametrize(("vectors", "update_format", "golden"), GOLDEN)
+def test_an_update_without_interests_has_the_bytes_it_had_before_there_were_any(
+    vectors: VectorFormat, update_format: UpdateFormat, golden: bytes
+) -> None:
+    made = UpdateEncoder(
+        update_format, "cafe", "interest.events", ["word", "document"], [0.25, 0.75], vectors
+    )
+    vector = np.array([0.5, -1], np.float32)
+    value = made.encode("u", vector, np.stack([vector, -vector]), 7, 2, 9, 1)
+    assert value == golden
+    update = updates.decode(golden)
+    assert (update.vector, update.interests) == ((0.5, -1.0), ())
+    assert update.granularities == {"word": (0.5, -1.0), "document": (-0.5, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("vectors", "before", "after"),
+    [
+        ("float32", update_schemas.PLAIN, update_schemas.WITH_INTERESTS),
+        ("float16", update_schemas.PLAIN16, update_schemas.WITH_INTERESTS16),
+    ],
+)
+def test_avro_resolves_updates_with_and_without_interests_into_each_other(
+    vectors: VectorFormat, before: UpdateSchema, after: UpdateSchema
+) -> None:
+    vector = np.array([0.5, -1], np.float32)
+    made = encoder("avro", vectors)
+    old = made.encode("u", vector, None, 7, 2, 9, 1)
+    new = made.encode("u", vector, None, 7, 2, 9, 1, np.stack([vector, -vector]))
+    assert (old[:10], new[:10]) == (before.prefix, after.prefix)
+
+    def read(value: bytes, writer: UpdateSchema, reader: UpdateSchema) -> Any:
+        body = io.BytesIO(value[10:])
+        found = fastavro.schemaless_reader(body, writer.parsed, reader.parsed)
+        assert not body.read()
+        return found
+
+    assert read(old, before, after) == {**read(old, before, before), "interests": []}
+    whole = read(new, after, after)
+    assert len(whole["interests"]) == 2
+    del whole["interests"]
+    assert read(new, after, before) == whole == read(old, before, before)
+
+
+def test_interests_in_json_are_lists_or_base64() -> None:
+    vector = np.array([0.5, -1], np.float32)
+    several = np.stack([vector, -vector])
+    plain = json.loads(encoder("json").encode("u", vector, None, 7, 2, 9, 1, several))
+    assert (plain["schema_version"], plain["interests"]) == (1, [[0.5, -1.0], [-0.5, 1.0]])
+    half = json.loads(encoder("json", "float16").encode("u", vector, None, 7, 2, 9, 1, several))
+    assert (half["schema_version"], half["interests"]) == (2, ["ADgAvA==", "ALgAPA=="])
 
 
 @pytest.mark.parametrize("update_format", FORMATS)
