@@ -35,8 +35,9 @@ def verify(settings: Settings, request: Request, allow: tuple[str, ...], *, as_j
         write_json({**verified.as_json(), "failing": failing})
     else:
         _show(verified)
-        if verified.differences and not failing:
-            print("all of these causes are allowed")
+        if allowed:
+            total = len(verified.differences) + verified.not_examined
+            print(f"{failing:,} of {total:,} differences are not allowed")
     raise typer.Exit(1 if failing else 0)
 
 
