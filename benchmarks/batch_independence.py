@@ -1,5 +1,4 @@
-"""``python -m benchmarks.batch_independence [--quick]``: is a vector the same in any batch, and what
-does it cost that it is?
+"""``python -m benchmarks.batch_independence [--quick]``: one vector in any batch, at what cost?
 
 As served, products have one fixed size, filled up with zeros. Against that, in the same run: the
 same model with products as large as the batch. Prints JSON: of so many users, how many have other

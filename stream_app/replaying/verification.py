@@ -177,7 +177,7 @@ class _Verification:
         began = time.perf_counter()
         self._show = show
         numbers = [number for number in sorted(spans) if self._concerns(number, len(log.ends))]
-        self._total = sum(span.end - span.begin for span in spans.values())
+        self._total = sum(spans[number].end - spans[number].begin for number in numbers)
         async with (
             _reader(settings, settings.events_topic) as events,
             _reader(settings, settings.changelog_topic) as changelog,

@@ -64,6 +64,7 @@ class PublishedPartition:
         """Where the log has lost its beginning: each user's first window that it goes on from."""
         self.rewound_to: int | None = None
         """The earliest source offset that windows were made anew from, if they ever were."""
+        self._era = 0
         self.last_window: dict[bytes, Published] = {}
         self.last_vector: dict[bytes, Published] = {}
         """By the reader's rule: the greatest applied offset, of equal ones the last."""
@@ -78,6 +79,8 @@ class PublishedPartition:
     ) -> None:
         """Read the rest of the consumer's partition: of the updates topic, else of the changelog.
 
+        The changelog first: its marks are about windows.
+
         ``moved`` is told now and then how many records were read.
         """
         (tp,) = consumer.assignment()
@@ -90,6 +93,8 @@ class PublishedPartition:
                 position = record.offset
             if not vectors and era.is_mark(record.key):
                 self._rewound(era.decode(record.value))
+            elif not vectors and era.of_headers(record.headers) < self._era:
+                continue  # from before a rewind, written late
             elif record.key is not None and wanted(record.key):
                 found = taken(record, keys.setdefault(record.key, record.key))
                 self.add(found)
@@ -105,9 +110,15 @@ class PublishedPartition:
             last[found.key] = found
 
     def _rewound(self, mark: era.Mark) -> None:
-        if mark.from_offset > self.begin:  # else windows made anew are as if there had been none
-            before = mark.from_offset if self.rewound_to is None else self.rewound_to
-            self.rewound_to = min(mark.from_offset, before)
+        """Begin an era: windows that are made anew from here are past, whatever they held."""
+        self._era = mark.era
+        to = mark.from_offset
+        self.records = [each for each in self.records if each.applied_offset < to]
+        held = self.last_window.items()
+        self.last_window = {key: each for key, each in held if each.applied_offset < to}
+        self.anchors = {key: each for key, each in self.anchors.items() if each.applied_offset < to}
+        if to > self.begin:  # else windows made anew are as if there had been none before
+            self.rewound_to = to if self.rewound_to is None else min(to, self.rewound_to)
 
     def _anchor(self, found: Published, stored: bytes) -> None:
         """Every event behind the window must still be there, so it must reach to the beginning."""
