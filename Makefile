@@ -13,11 +13,12 @@ TESTS ?= tests
 LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra examples --extra dev \
 	--python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate --quiet
 
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test chaos lint bench lock clean
 
 help:  ## say what can be made
 	@echo "make demo    the whole stream on MovieLens-1M (EVENTS=20000, KEEP=1 keeps it all up)"
 	@echo "make test    every test, on a real Kafka (TESTS=tests/unit for a part)"
+	@echo "make chaos   random plans of faults (MINUTES=10, SEED=, JOBS=2, KIND=worker)"
 	@echo "make lint    ruff, mypy --strict, import contracts"
 	@echo "make bench   speed against the peers (QUICK=1: about four minutes, smaller)"
 	@echo "make lock    resolve the pinned versions anew"
@@ -46,6 +47,12 @@ demo: $(VENV)/.installed  ## the whole stream on MovieLens-1M
 
 test: $(VENV)/.installed  ## every test
 	$(BIN)/python -m pytest $(TESTS)
+
+MINUTES ?= 10
+JOBS ?= 2
+chaos: $(VENV)/.installed  ## random plans of faults until the time is over
+	$(BIN)/python -m tests.chaos run --minutes $(MINUTES) --jobs $(JOBS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind $(KIND)) $(if $(RECORD),--record $(RECORD))
 
 lint: $(VENV)/.installed  ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -439,8 +439,7 @@ class Worker:
         self.state = "stopping"
         if self.failure is None and self._partitions:
             await self._last_checkpoint(self.settings.stop_timeout_s * 0.6)
-        for partition in self._partitions.values():
-            partition.revoke()
+        self._drop_partitions()  # their databases close now: who looks after idle ones finds none
 
     async def after_stop(self) -> None:
         """Release the rest: tasks, producer, databases, encoder process, datadir."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer
@@ -12,6 +14,8 @@ from aiokafka.structs import TopicPartition
 
 from stream_app.errors import FixSettings, InterestStreamError, WaitForBroker
 from stream_app.topics import open_admin
+
+_LOOK_EVERY_S = 0.5
 
 
 class GroupHasMembers(InterestStreamError):
@@ -36,18 +40,30 @@ async def members(bootstrap_servers: str, group: str) -> list[str]:
     return [host.lstrip("/") for _, _, host, *_ in described[5]]
 
 
-async def must_be_empty(bootstrap_servers: str, group: str, wanted: str) -> None:
+async def must_be_empty(
+    bootstrap_servers: str, group: str, wanted: str, *, patience_s: float = 0.0
+) -> None:
     """Refuse where the group has members.
+
+    ``patience_s``: for one that has ended without a word, whom Kafka counts until its session
+    times out.
 
     Raises:
         GroupHasMembers: one line that says how many there are, where, and what to do.
         WaitForBroker: no broker answers.
     """
-    found = await members(bootstrap_servers, group)
-    if found:
+    deadline = time.monotonic() + patience_s
+    while True:
+        found = await members(bootstrap_servers, group)
+        if not found:
+            return
+        if time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            continue
         raise GroupHasMembers(
             f"group {group} has {len(found)} members (on {', '.join(sorted(set(found)))}): "
-            f"stop them, then {wanted}"
+            f"stop them, then {wanted}. Kafka counts one that was killed until its session times "
+            "out"
         )
 
 

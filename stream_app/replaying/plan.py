@@ -17,6 +17,7 @@ from stream_app.settings import Settings
 _FOLD_SETTINGS = (
     "partitions", "window_max_events", "window_max_age_ms", "window_max_bytes", "max_event_bytes",
     "max_text_chars", "max_future_ms", "update_format", "publish_granularities",
+    "publish_interests",
 )  # fmt: skip
 """Settings that change what comes out, beside the model, which is known by its content."""
 
@@ -101,9 +102,9 @@ def check_same(plan: Plan, request: Request, settings: Settings) -> None:
         if (asked := getattr(request, name)) not in (None, getattr(plan.request, name))
     ]
     differ += [
-        f"setting {name} is {value}, was {plan.fold_settings.get(name)}"
+        f"setting {name} is {value}, was {plan.fold_settings[name]}"
         for name, value in fold_settings(settings).items()
-        if value != plan.fold_settings.get(name)
+        if name in plan.fold_settings and value != plan.fold_settings[name]
     ]
     if differ:
         raise FixSettings(

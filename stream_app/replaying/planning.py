@@ -66,7 +66,12 @@ async def extended(settings: Settings, name: str) -> Plan:
     plan = await log.existing()
     check_same(plan, Request(), settings)
     shadow = shadow_settings(settings, name)
-    await group.must_be_empty(settings.bootstrap_servers, shadow.app_id, "extend the replay")
+    await group.must_be_empty(
+        settings.bootstrap_servers,
+        shadow.app_id,
+        "extend the replay",
+        patience_s=settings.session_timeout_s,
+    )
     async with open_consumer(settings.bootstrap_servers, settings.events_topic) as consumer:
         ends = (await read_log(settings, consumer)).ends
     further = {

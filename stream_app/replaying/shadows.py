@@ -62,7 +62,12 @@ async def delete(settings: Settings, name: str, datadir: Path | None = None) -> 
         FixSettings: the name is none, or the datadir is in use.
     """
     shadow = shadow_settings(settings, name, datadir=datadir)
-    await group.must_be_empty(settings.bootstrap_servers, shadow.app_id, f"delete {name}")
+    await group.must_be_empty(
+        settings.bootstrap_servers,
+        shadow.app_id,
+        f"delete {name}",
+        patience_s=settings.session_timeout_s,
+    )
     deleted = _delete_folder(shadow.datadir)
     await group.delete(settings.bootstrap_servers, shadow.app_id)
     own = {

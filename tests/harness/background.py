@@ -6,8 +6,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aiokafka.errors import KafkaError
+
 from tests.harness.client import KafkaClient, Message
 from tests.harness.deadline import eventually
+
+_BROKER_RETRY_S = 0.5
 
 
 class Feeder:
@@ -32,7 +36,7 @@ class Feeder:
         wanted = int(share * len(self._messages))
         eventually(
             lambda: self.produced >= wanted or self._error is not None,
-            within_s=60,
+            within_s=60 + 40 * self._pause_s,
             what=lambda: f"{wanted} messages produced, {self.produced} are",
         )
         if self._error is not None:
@@ -53,7 +57,7 @@ class Feeder:
         try:
             for start in range(0, len(self._messages), self._chunk):
                 chunk = self._messages[start : start + self._chunk]
-                client.produce(self._topic, chunk)
+                self._produce(client, chunk)
                 self.produced += len(chunk)
                 if self._stopped.wait(self._pause_s):
                     return
@@ -61,6 +65,14 @@ class Feeder:
             self._error = error
         finally:
             client.close()
+
+    def _produce(self, client: KafkaClient, chunk: Sequence[Message]) -> None:
+        """Produce, again and again while the broker is away; what came through comes twice then."""
+        while not self._stopped.is_set():
+            try:
+                return client.produce(self._topic, chunk)
+            except KafkaError:
+                self._stopped.wait(_BROKER_RETRY_S)
 
 
 @dataclass(frozen=True)
@@ -103,11 +115,14 @@ class CommitWatch:
         last: dict[int, int] = {}
         try:
             while not self._stopped.wait(0.1):
-                committed = client.committed(self._group, events)
-                if committed != last:
-                    last = committed
-                    sample = CommitSample(committed, client.ends(changelog), client.ends(updates))
-                    self.samples.append(sample)
+                try:
+                    committed = client.committed(self._group, events)
+                    if committed != last:
+                        ends = client.ends(changelog), client.ends(updates)
+                        self.samples.append(CommitSample(committed, *ends))
+                        last = committed
+                except KafkaError:  # the broker is away
+                    self._stopped.wait(_BROKER_RETRY_S)
         except Exception as error:  # noqa: BLE001 - told to the test's own thread by stop
             self._error = error
         finally:

@@ -19,6 +19,11 @@ from tests.harness.reference import FIELDS, Reference, User
 
 Plain = dict[str, Any]
 
+NOT_OF_EVENTS = frozenset(
+    {b"invalid-item", b"media-not-usable", b"text-not-encodable", b"encoder-failed"}
+)
+"""Reasons of dead letters that are no records of the events topic."""
+
 
 def last_per_key(records: Iterable[Record]) -> dict[str, Record]:
     """Return what compaction leaves, tombstones included."""
@@ -142,6 +147,17 @@ def outdated(records: Iterable[Record]) -> dict[str, tuple[int, int]]:
     return {user: (newest[user], at) for user, at in last.items() if at < newest[user]}
 
 
+def stale(records: Iterable[Record]) -> int:
+    """Return how many records are older than an earlier one of the same user."""
+    newest: dict[bytes | None, int] = {}
+    count = 0
+    for record in records:
+        offset = _applied_offset(record)
+        count += offset < newest.get(record.key, -1)
+        newest[record.key] = max(newest.get(record.key, -1), offset)
+    return count
+
+
 def decode_update(record: Record) -> Plain:
     """Return a JSON update, its numbers as the float32 values they stand for."""
     assert record.value is not None
@@ -174,6 +190,19 @@ def assert_tombstones(reference: Reference, topic: Iterable[Record], where: str)
     for user, offset in reference.forgotten.items():
         assert last[user].value is None, f"{where}: {user} is forgotten but still there"
         assert last[user].headers["applied_offset"] == b"%d" % offset
+
+
+def assert_buried(reference: Reference, dead_letters: Iterable[Record]) -> None:
+    """Every record that is no event lies among the dead letters, at least once, and no other."""
+    found = {
+        (int(record.headers["source_partition"]), int(record.headers["source_offset"]))
+        for record in dead_letters
+        if record.headers["reason"] not in NOT_OF_EVENTS
+    }
+    assert found == reference.poison, (
+        f"{len(reference.poison - found)} not buried, {len(found - reference.poison)} too many: "
+        f"{sorted(found ^ reference.poison)[:10]}"
+    )
 
 
 def assert_nothing_committed_ahead(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 T = TypeVar("T")
@@ -62,6 +63,14 @@ class KafkaClient:
         """Delete those of ``names`` that exist."""
         self._run(self._delete(set(names)))
 
+    def alter_topic(self, name: str, configs: dict[str, str]) -> None:
+        """Replace the settings of a topic that differ from the broker's."""
+        self._run(self._alter(ConfigResource(ConfigResourceType.TOPIC, name, configs)))
+
+    def make_cleaner_eager(self) -> None:
+        """Have the broker look every half second, instead of 15, for something to compact."""
+        self._run(self._make_cleaner_eager())
+
     def topics(self) -> set[str]:
         """Return the names of all topics."""
         return self._run(self._topics())
@@ -109,6 +118,21 @@ class KafkaClient:
 
     async def _create(self, topics: Sequence[NewTopic]) -> None:
         await (await self._connected()).create_topics(list(topics))
+
+    async def _alter(self, *resources: ConfigResource) -> None:
+        for response in await (await self._connected()).alter_configs(list(resources)):
+            for code, message, *_ in response.resources:
+                assert code == 0, message
+
+    async def _make_cleaner_eager(self) -> None:
+        cluster = await (await self._connected()).describe_cluster()
+        configs = {"log.cleaner.backoff.ms": "500"}
+        await self._alter(
+            *(
+                ConfigResource(ConfigResourceType.BROKER, str(broker["node_id"]), configs)
+                for broker in cluster["brokers"]
+            )
+        )
 
     async def _topics(self) -> set[str]:
         return set(await (await self._connected()).list_topics())

@@ -13,6 +13,17 @@ BASE_MS = 1_700_000_000_000
 """The time of the first event: fixed, so that a seed says everything."""
 DAY_MS = 86_400_000
 
+POISON_KEY = b"poison-"
+_POISON = (
+    None,
+    b"",
+    b"{",
+    b"[]",
+    b"\xff\xfe",
+    b'{"event_id": "x", "type": "view", "item_id": "i"}',
+    b'{"event_id": "x", "user_id": "somebody else", "type": "view", "item_id": "i"}',
+    b'{"event_id": "x", "user_id": "poison", "type": "gaze"}',
+)
 _ADJECTIVES = ("red", "blue", "green", "light", "warm", "quiet", "small", "fast")
 _NOUNS = ("shoes", "boots", "tent", "lamp", "novel", "camera", "kettle", "guitar")
 
@@ -36,6 +47,8 @@ class Load:
     """Users whose last event is a forget."""
     unknown: float = 0.02
     """About an item that no catalogue has."""
+    poison: float = 0.0
+    """No event at all. The keys begin with :data:`POISON_KEY`."""
 
     def catalogue(self) -> list[Message]:
         """Return one items record per item."""
@@ -55,7 +68,13 @@ class Load:
             if random_.random() < self.doubled:
                 again.append((len(out) + random_.randrange(40), event))
         out += [self._leaving(number) for number in range(self.leaving)]
-        return [event_message(event) for event in out]
+        return [self._poisoned(number, event) for number, event in enumerate(out)]
+
+    def _poisoned(self, number: int, event: dict[str, Any]) -> Message:
+        luck = random.Random(f"{self.seed}-{number}")
+        if luck.random() >= self.poison:
+            return event_message(event)
+        return Message(POISON_KEY + b"%d" % number, luck.choice(_POISON))
 
     def _leaving(self, number: int) -> dict[str, Any]:
         return {

@@ -42,6 +42,8 @@ class Reference:
     """User -> the offsets of all their records."""
     forgets: dict[str, list[int]] = field(default_factory=dict)
     partition: dict[str, int] = field(default_factory=dict)
+    poison: set[tuple[int, int]] = field(default_factory=set)
+    """Partition and offset of what is no event."""
 
 
 def replay(
@@ -59,6 +61,7 @@ def replay(
     for record in records:
         if (record.partition, record.offset) in poison:
             result.outcomes["dead_letters"] += 1
+            result.poison.add((record.partition, record.offset))
             continue
         assert record.value is not None
         event = json.loads(record.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.harness import checks, vectors
 from tests.harness.background import CommitWatch, Feeder
 from tests.harness.client import KafkaClient, Message, Record
 from tests.harness.deadline import eventually
+from tests.harness.load import POISON_KEY
 from tests.harness.reference import Reference, replay
 from tests.harness.worker import Worker
 
@@ -55,9 +57,14 @@ class Stream:
         }
         self.settings = Settings(**self.raw_settings)  # type: ignore[arg-type]
         self.workers: list[Worker] = []
+        self.worker_module = "stream_app"
         self.poison: set[tuple[int, int]] = set()
         self.bundles: dict[str, Path] = {}
         """Model id -> bundle, of those that were served beside that of the settings."""
+        self.tools: dict[str, Any] = {}
+        """What a fault has prepared for itself, by a name of its own."""
+        self.closing = ExitStack()
+        """Closed when the stream is, after its workers."""
         self._feeders: list[Feeder] = []
         self._watch: CommitWatch | None = None
 
@@ -93,7 +100,8 @@ class Stream:
     def worker(self, **changed: object) -> Worker:
         """Start another worker with a datadir of its own."""
         name = f"worker-{len(self.workers)}"
-        worker = Worker(name, self.folder / name, {**self.raw_settings, **changed})
+        settings = {**self.raw_settings, **changed}
+        worker = Worker(name, self.folder / name, settings, self.worker_module)
         self.workers.append(worker)
         return worker.start()
 
@@ -173,7 +181,13 @@ class Stream:
 
     def reference(self) -> Reference:
         """Return what the events topic as it lies there must lead to."""
-        return replay(self.events(), max_events=self.settings.window_max_events, poison=self.poison)
+        events = self.events()
+        poison = self.poison | {
+            (record.partition, record.offset)
+            for record in events
+            if (record.key or b"").startswith(POISON_KEY)
+        }
+        return replay(events, max_events=self.settings.window_max_events, poison=poison)
 
     def events(self) -> list[Record]:
         """Return the events topic."""
@@ -213,11 +227,21 @@ class Stream:
         stored = checks.windows_on_disk({w.datadir: held[w.name] for w in on_disk})
         checks.assert_same_windows(reference, stored, "RocksDB")
         self.verify_updates(reference, updates)
+        checks.assert_buried(reference, self.client.read(self.settings.dead_letters_topic))
+        self._judge_commits(reference, changelog, updates)
+        return reference
+
+    def verify_commits(self) -> None:
+        """Check the commits seen so far and watch no more: before something removes effects."""
+        self._judge_commits(self.reference(), self.changelog(), self.updates())
+
+    def _judge_commits(
+        self, reference: Reference, changelog: list[Record], updates: list[Record]
+    ) -> None:
         if self._watch is not None:
             samples, self._watch = self._watch.stop(), None
             assert samples, "no commit was seen"
             checks.assert_nothing_committed_ahead(samples, reference, changelog, updates)
-        return reference
 
     def verify_updates(self, reference: Reference, updates: list[Record]) -> None:
         """The last update of every user is right, as a reader of the topic sees it."""
@@ -249,6 +273,7 @@ class Stream:
             self._watch.stop()
         for worker in self.workers:
             worker.destroy()
+        self.closing.close()
         own: list[Any] = [getattr(self.settings, f"{name}_topic") for name in _TOPICS]
         own += [self.settings.changelog_topic, self.settings.app_id]
         shadows = [

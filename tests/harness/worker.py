@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,44 +10,75 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from stream_app import child_process
 from tests.harness.deadline import eventually
 
-COMMAND = [sys.executable, "-m", "stream_app", "worker"]
-START_S = 40.0
+ARM_VARIABLE = "TRAP_ARM_FILE"
+TRAPPED = "tests.harness.trapped_worker"
+TELL_TASKS = signal.SIGUSR2
+"""To a trapped worker: say where you are."""
+START_S = 60.0
 _LOG_TAIL_LINES = 60
 _NOISE = re.compile(r"ERROR aiokafka.*(Unable (connect|to update)|NodeNotReady)")
+
+
+class Life(NamedTuple):
+    """One start of a worker, and what became of it."""
+
+    exit_code: int | None
+    counts: dict[str, int]
+    """As its status file said at last: complete where it stopped by itself."""
+
+    @property
+    def ended_cleanly(self) -> bool:
+        """Whether its counts are complete."""
+        return self.exit_code == 0
 
 
 class Worker:
     """One worker process; ``start`` may be called again after its end, on the same datadir."""
 
-    command = COMMAND
-
-    def __init__(self, name: str, datadir: Path, settings: dict[str, object]) -> None:
+    def __init__(
+        self, name: str, datadir: Path, settings: dict[str, object], module: str = "stream_app"
+    ) -> None:
         self.name = name
+        self.module = module
+        self.command = [sys.executable, "-m", module, "worker"]
         self.datadir = datadir
         self.settings = {**settings, "datadir": datadir}
         self.log = datadir.with_suffix(".log")
         self.ended_by_test = False
+        self.lives: list[Life] = []
+        """Every start but the last, which :meth:`life` tells of."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Worker:
         """Start the process and return at once; see :meth:`wait_running`."""
         assert not self.alive, f"{self.name} runs already"
-        self.ended_by_test = False
+        if self._process is not None:
+            self.lives.append(self.life())
+        self.ended_by_test = self.arm_file.exists()
         with self.log.open("ab") as log:
             self._process = child_process.start_bound(
                 self.command,
                 output=log,
-                env=environment(self.settings),
+                env=environment(self.settings) | {ARM_VARIABLE: str(self.arm_file)},
                 cwd=self.datadir.parent,
             )
         return self
+
+    @property
+    def arm_file(self) -> Path:
+        """Where a :mod:`tests.harness.trapped_worker` finds out that it is to harm itself."""
+        return self.datadir.with_suffix(".armed")
+
+    def life(self) -> Life:
+        """Return what is known of the present or last start."""
+        return Life(self.exit_code(), self.status().get("counts", {}))
 
     @property
     def pid(self) -> int:
@@ -120,6 +152,10 @@ class Worker:
         """SIGSTOP: it neither works nor heartbeats, and knows nothing of it."""
         os.kill(self.pid, signal.SIGSTOP)
 
+    def is_frozen(self) -> bool:
+        """Tell whether it was frozen, by whomever."""
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
     def thaw_and_rejoin(self) -> None:
         """SIGCONT; return when the group that it fell out of has given it partitions anew.
 
@@ -136,6 +172,16 @@ class Worker:
     def _assignments(self) -> int:
         return self.log.read_text(errors="replace").count("Partitions assigned and restored: [")
 
+    def arm(self, trap: str) -> None:
+        """Tell a :mod:`tests.harness.trapped_worker` where to harm itself, now or once started."""
+        self.ended_by_test = True
+        self.arm_file.write_text(trap)
+
+    def died_by(self, number: signal.Signals) -> None:
+        """The worker has ended by this signal, and not of itself before."""
+        code = self.wait(10)
+        assert code == -number, f"{self.name} ended with {code}:\n{self.log_tail()}"
+
     def ask_to_stop(self) -> None:
         """SIGTERM."""
         self.ended_by_test = True
@@ -147,8 +193,16 @@ class Worker:
         try:
             return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
+            self._tell_tasks()
             tail = self.log_tail()
             raise AssertionError(f"{self.name} still there after {within_s} s\n{tail}") from None
+
+    def _tell_tasks(self) -> None:
+        if self.module != TRAPPED:
+            return
+        os.kill(self.pid, TELL_TASKS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)  # type: ignore[union-attr]  # it writes
 
     def exit_code(self) -> int | None:
         """Return the exit code, None while it runs."""

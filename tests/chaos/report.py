@@ -1,0 +1,133 @@
+"""docs/reliability.md, made from the record of plans and of recovery times."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.chaos.record import Record, Session
+from tests.harness.fault import FaultSpec
+from tests.harness.faults import registered
+
+_TEMPLATE = Path(__file__).with_name("reliability.md.in")
+
+
+def page(records: Sequence[Record], sessions: Sequence[Session], recovery: str) -> str:
+    """Return the page."""
+    parts = {
+        "summary": _summary(records),
+        "matrix": _matrix(records),
+        "zombies": _zombies(records),
+        "seeds": _seeds(records),
+        "environment": _environment(sessions, records),
+        "recovery": recovery,
+    }
+    text = _TEMPLATE.read_text()
+    for name, part in parts.items():
+        text = text.replace("{" + name + "}", part)
+    return text.rstrip() + "\n"
+
+
+def _summary(records: Sequence[Record]) -> str:
+    passed = sum(record.passed for record in records)
+    events = sum(record.events for record in records)
+    lives = sum(record.lives for record in records)
+    combined = sum(len(record.faults) > 1 for record in records)
+    return (
+        f"{len(records)} plans, {passed} of them passed: {events:,} events, {lives:,} starts of "
+        f"workers, {combined} plans with more than one fault, "
+        f"{sum(r.standby for r in records)} with standby replicas, "
+        f"{sum(r.tight for r in records)} with tight caps."
+    )
+
+
+def _matrix(records: Sequence[Record]) -> str:
+    known = registered()
+    names = sorted({name for record in records for name in record.faults})
+    rows = []
+    for name in names:
+        of_it = [record for record in records if name in record.faults]
+        alone = sum(len(record.faults) == 1 for record in of_it)
+        rows.append(
+            (
+                f"`{name}`",
+                _meaning(known.get(name)),
+                len(of_it),
+                sum(record.passed for record in of_it),
+                alone,
+                sum(record.stale_written for record in of_it) or "",
+                sum(record.stale_dropped for record in of_it) or "",
+            )
+        )
+    heads = ("fault", "what is done", "plans", "passed", "alone", "stale", "dropped")
+    return _table(heads, rows)
+
+
+def _meaning(spec: FaultSpec | None) -> str:
+    if spec is None:
+        return "(no longer there)"
+    return (spec.inflict.__doc__ or "").strip().split("\n")[0]
+
+
+def _zombies(records: Sequence[Record]) -> str:
+    zombies = [r for r in records if r.faults[0].startswith("zombie") and r.passed]
+    if not zombies:
+        return ""
+    wrote = [record for record in zombies if record.stale_written]
+    return (
+        f"{len(zombies)} zombies: {len(wrote)} of them wrote behind their successors, "
+        f"{sum(r.stale_written for r in zombies):,} records in all. Compaction then removed "
+        f"{sum(r.compacted for r in zombies):,} records, and the third owner's windows and every "
+        "last update were right in each plan."
+    )
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    by_kind: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_kind[record.kind].append(record)
+    rows = [
+        (
+            f"`{kind}`" if kind else "any",
+            len(of_it),
+            sum(record.passed for record in of_it),
+            _ranges(record.seed for record in of_it),
+        )
+        for kind, of_it in sorted(by_kind.items())
+    ]
+    return _table(("drawn as", "plans", "passed", "seeds"), rows)
+
+
+def _environment(sessions: Sequence[Session], records: Sequence[Record]) -> str:
+    commits = Counter(record.commit for record in records)
+    used = [session for session in sessions if session.commit in commits]
+    told = list(dict.fromkeys(f"- {session.machine}: {session.versions}" for session in used))
+    commits_told = ", ".join(f"`{name}` ({count})" for name, count in commits.items())
+    return "\n".join([*told, f"- commits, and plans played with each: {commits_told}"])
+
+
+def recovery_part(path: Path) -> str:
+    """Return the part on recovery times, from what ``benchmarks.recovery`` wrote."""
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    return "\n".join(["## Recovery times", "", *found["words"], "", *found["table"]])
+
+
+def _ranges(seeds: Iterable[int]) -> str:
+    """Return 1, 2, 3, 7 as ``1-3, 7``."""
+    ordered = sorted(set(seeds))
+    spans: list[list[int]] = []
+    for seed in ordered:
+        if spans and seed == spans[-1][-1] + 1:
+            spans[-1].append(seed)
+        else:
+            spans.append([seed])
+    return ", ".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in spans)
+
+
+def _table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
