@@ -23,40 +23,43 @@ from encoders import transformer
 from encoders.interface import Float32, WindowBatch
 from encoders.transformer import TransformerEncoder
 
-_USERS = 1_000
+_USERS = {True: 200, False: 1_000}
 _SIZES = (1, 7, 64, 256)
 
 
 def run(quick: bool, threads: int) -> dict[str, object]:
     """Return what is measured, by model."""
     found: dict[str, object] = {}
+    users = _USERS[quick]
     for name, encoder in encoders_of_random_weights(threads):
-        served = _others(encoder)
+        served = _others(encoder, users)
         with _as_large_as_the_batch():
-            whole = _others(encoder)
+            whole = _others(encoder, users)
         ratios = {size: _ratio(encoder, size, 3 if quick else 15) for size in (1, 16, 64, 256)}
         found[name] = {
-            "users": _USERS,
+            "users": users,
             "other_bits_as_served": served,
             "other_bits_with_products_of_the_batch": whole,
             "time_as_served_over_products_of_the_batch": ratios,
         }
         encoder.close()
+        if quick:
+            break
     return {"benchmark": "batch_independence", "threads": threads, "models": found}
 
 
-def _others(encoder: TransformerEncoder) -> dict[str, int]:
+def _others(encoder: TransformerEncoder, users: int) -> dict[str, int]:
     """Return how many users' bits differ from those of one batch of all, by batch."""
-    everybody = windows(_USERS)
+    everybody = windows(users)
     wanted = encoder.encode(everybody).vectors
     found = {}
     for size in _SIZES:
         parts = [
-            encoder.encode(_chosen(everybody, np.arange(start, min(start + size, _USERS)))).vectors
-            for start in range(0, _USERS, size)
+            encoder.encode(_chosen(everybody, np.arange(start, min(start + size, users)))).vectors
+            for start in range(0, users, size)
         ]
         found[f"batches of {size}"] = _differing(np.concatenate(parts), wanted)
-    order = np.random.default_rng(0).permutation(_USERS)
+    order = np.random.default_rng(0).permutation(users)
     shuffled = encoder.encode(_chosen(everybody, order)).vectors
     found["shuffled"] = _differing(shuffled, wanted[order])
     return found
@@ -108,7 +111,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batch_independence")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="one model, fewer users and rounds")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     arguments = parser.parse_args()
     print(json.dumps(run(arguments.quick, arguments.threads), indent=2))
