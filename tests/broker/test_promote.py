@@ -29,6 +29,9 @@ FLOWING = Load(events=400, users=20, items=60, seed=42, forget=0.05)
 """Of few users, so that most are silent while the models change."""
 
 
+COMMAND_S = 180
+
+
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two bundles by model_id: a tiny random model, and the same with one layer less."""
@@ -48,9 +51,9 @@ def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
     workers = stream.start_workers(2)
     stream.send(LOAD.messages())
     stream.drain()
-    Replay(stream, "next", "--model", str(new_bundle)).start()
-    stream.workers[-1].wait(60)
-    stream.workers.pop()
+    replay = Replay(stream, "next", "--model", str(new_bundle))
+    replay.start()
+    replay.finished(COMMAND_S)
     compared(stream, old, new)
     too_early = command(stream, "replay", "promote", "next")
     assert too_early.returncode == 2
@@ -84,7 +87,9 @@ def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
     stream.bundles[new] = new_bundle
     reference = stream.verify()
     assert checks.users_of_model(stream.updates(), new) == set(reference.users)
-    verified = json.loads(command(stream, "replay", "--verify", "--json").stdout)
+    verified = json.loads(
+        command(stream, "replay", "--verify", "--json", within_s=COMMAND_S).stdout
+    )
     assert verified["differences"] == []
     assert verified["vectors"] >= done["copied"]
     assert verified["of_other_models"][old] > 0
@@ -92,7 +97,9 @@ def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
 
 def compared(stream: Stream, old: str, new: str) -> None:
     """The report has users, granularities and items, as page, plots and figures."""
-    done = command(stream, "replay", "compare", "next", "--out", "drift", "--json")
+    done = command(
+        stream, "replay", "compare", "next", "--out", "drift", "--json", within_s=COMMAND_S
+    )
     assert done.returncode == 0, done.stderr
     folder = stream.folder / "drift"
     figures = json.loads((folder / "report.json").read_text())
@@ -115,7 +122,7 @@ def compared(stream: Stream, old: str, new: str) -> None:
 
 
 def promoted(stream: Stream, *arguments: str) -> dict[str, Any]:
-    done = command(stream, "replay", "promote", "next", "--json", *arguments)
+    done = command(stream, "replay", "promote", "next", "--json", *arguments, within_s=COMMAND_S)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
