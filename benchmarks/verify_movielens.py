@@ -1,6 +1,6 @@
-"""``python -m benchmarks.verify_movielens [--quick]``: MovieLens-1M played, then verified.
+"""``python -m benchmarks.verify_movielens [--quick] [--stub]``: played, then verified.
 
-A live worker folds and publishes every rating, with many users' events in one micro-batch, few in
+A live worker folds and publishes MovieLens-1M, every rating, with many users' events in one micro-batch, few in
 another. Then ``replay --verify`` recomputes every window and vector that was published. A table of
 what was compared, and a line of JSON at the end; exit code 1 if anything differs.
 """
@@ -61,9 +61,11 @@ async def verify(stage: Stage) -> dict[str, Any]:
     return found
 
 
-async def run(bootstrap: str, directory: Path, *, quick: bool) -> dict[str, Any]:
+async def run(bootstrap: str, directory: Path, *, quick: bool, stub: bool) -> dict[str, Any]:
     """Play, then verify."""
     stage = Stage(bootstrap, directory, QUICK if quick else FULL)
+    if stub:
+        stage.settings = stage.settings.model_copy(update={"encoder": "stub"})
     _say(f"publishing {stage.size.events:,} ratings")
     ends = await stage.fill()
     played = await play(stage, ends)
@@ -79,11 +81,14 @@ def _say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verify_movielens")
     parser.add_argument("--quick", action="store_true", help="the first 100,000 ratings")
+    parser.add_argument("--stub", action="store_true", help="no language model: the rest alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="interest-verify-bench-") as name:
         directory = Path(name)
         with open_kafka(directory / "kafka") as bootstrap:
-            found = asyncio.run(run(bootstrap, directory, quick=arguments.quick))
+            found = asyncio.run(
+                run(bootstrap, directory, quick=arguments.quick, stub=arguments.stub)
+            )
     verified = found["verified"]
     print(f"events {verified['events']:,}, users {verified['users']:,}")
     print(f"windows compared {verified['windows']:,}, vectors {verified['vectors']:,}")
