@@ -63,27 +63,43 @@ class Pace:
 
 async def measure(broker: Broker, contestant: Contestant, run: Run, pace: Pace) -> Latency:
     """Start the contestant, wait until it answers, then send and read at ``pace``."""
-    directory = Path(run.directory)
-    sent, seen = directory / "sent.json", directory / "seen.json"
     with ContestantProcess(f"benchmarks.contestants.{contestant.name}", run) as process:
         await broker.fill(run.events_topic, _first(run.partitions))
         while await broker.end_offsets(run.updates_topic) == 0:
             process.must_run()
             await asyncio.sleep(0.2)
         await asyncio.sleep(2.0)  # start-up work of whatever kind has settled
-        reader = _start("read", [run.bootstrap, run.updates_topic, str(seen)], directory)
-        try:
-            await asyncio.sleep(1.5)
-            arguments = [run.bootstrap, run.events_topic, str(run.partitions), str(sent)]
-            pace_arguments = [str(pace.events_per_s), str(pace.seconds)]
-            sender = _start("send", arguments + pace_arguments, directory)
-            await asyncio.to_thread(sender.wait, pace.seconds + 60)
-            await asyncio.sleep(2.0)
-        finally:
-            reader.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(reader.wait, 20)
+        waited = await trickle(
+            contestant.name, run.bootstrap, (run.events_topic, run.updates_topic), run.partitions,
+            Path(run.directory), pace,
+        )  # fmt: skip
         process.must_run()
-    return joined(contestant.name, json.loads(sent.read_text()), seen, pace.warm_up_s)
+    return waited
+
+
+async def trickle(
+    name: str,
+    bootstrap: str,
+    topics: tuple[str, str],
+    partitions: int,
+    directory: Path,
+    pace: Pace,
+) -> Latency:
+    """Send to the events topic and read from the updates topic at ``pace``, whoever answers."""
+    events, updates_topic = topics
+    sent, seen = directory / "sent.json", directory / "seen.json"
+    reader = _start("read", [bootstrap, updates_topic, str(seen)], directory)
+    try:
+        await asyncio.sleep(1.5)
+        arguments = [bootstrap, events, str(partitions), str(sent)]
+        pace_arguments = [str(pace.events_per_s), str(pace.seconds)]
+        sender = _start("send", arguments + pace_arguments, directory)
+        await asyncio.to_thread(sender.wait, pace.seconds + 60)
+        await asyncio.sleep(2.0)
+    finally:
+        reader.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(reader.wait, 20)
+    return joined(name, json.loads(sent.read_text()), seen, pace.warm_up_s)
 
 
 def joined(name: str, sent: list[list[float]], seen: Path, warm_up_s: float) -> Latency:

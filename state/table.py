@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, cast
 
 import rocksdict
 
-from state import codec, database
+from state import codec, database, era
 
-_OFFSET_KEY = b"\x00changelog-offset"
+_OWN_KEYS = b"\x00"
 """User ids are UTF-8 without NUL (see :func:`state.event.decode`), so no user collides."""
+_OFFSET_KEY = _OWN_KEYS + b"changelog-offset"
+_ERA_KEY = _OWN_KEYS + b"era"
 
 _WRITE_BUFFER_BYTES = 16 << 20
 _MAX_OPEN_FILES = 256
@@ -34,6 +36,8 @@ class ChangelogRecord(NamedTuple):
     value: bytes | None
     applied_offset: int
     """The source offset the window (or the forgetting) corresponds to."""
+    era: int = 0
+    """In which the record was written; see :mod:`state.era`."""
 
 
 class PartitionTable:
@@ -55,6 +59,9 @@ class PartitionTable:
         options.set_block_based_table_factory(blocks)
         self._db = rocksdict.Rdict(str(path), options=options)
         self._forgotten: dict[bytes, int] = {}
+        stored = self._db.get(_ERA_KEY)
+        self.era = 0 if stored is None else int(stored)
+        """How often the windows were rewound; written beside each record of the changelog."""
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the stored bytes of each key, ``None`` where there are none.
@@ -95,14 +102,53 @@ class PartitionTable:
         """Apply changelog records, but never an older window over a newer one.
 
         A worker that was thrown out of the group while frozen may have written behind its
-        successor's records; the source offset tells such a record from a real one.
+        successor's records; the source offset tells such a record from a real one. At the mark of
+        a rewind the windows go that are made anew; see :mod:`state.era`.
 
         Returns the users whose older records were refused, and the source offset of what is held
         instead: the changelog does not end with it and, once compacted, would have lost it.
         """
+        refused: dict[bytes, int] = {}
+        between: list[ChangelogRecord] = []
+        for record in records:
+            if not era.is_mark(record.key):
+                between.append(record)
+                continue
+            assert record.value is not None, "nobody deletes a mark"
+            refused |= self._restore(between)
+            between = []
+            gone = self._begin(era.decode(record.value))
+            refused = {key: offset for key, offset in refused.items() if key not in gone}
+        refused |= self._restore(between)
+        self.write((), max(last_offset, self.changelog_offset() or 0))
+        return refused
+
+    def _begin(self, mark: era.Mark) -> set[bytes]:
+        """Begin an era: delete the windows that are made anew, and return whose they were."""
+        if mark.era <= self.era:
+            return set()
+        gone = {
+            key for key, value in self.items() if codec.applied_offset(value) >= mark.from_offset
+        }
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key in gone:
+            batch.delete(key)
+        batch.put(_ERA_KEY, b"%d" % mark.era)
+        self._db.write(batch)
+        self.era = mark.era
+        self._forgotten.clear()
+        return gone
+
+    def _restore(self, records: Iterable[ChangelogRecord]) -> dict[bytes, int]:
+        """Apply records of one era; what is left of an earlier one is stale."""
         newest: dict[bytes, ChangelogRecord] = {}
         refused: dict[bytes, int] = {}
+        stale: set[bytes] = set()
         for record in records:
+            if record.era < self.era:
+                stale.add(record.key)
+                continue
+            stale.discard(record.key)
             before = newest.get(record.key)
             if before is not None and before.applied_offset > record.applied_offset:
                 refused[record.key] = before.applied_offset
@@ -120,8 +166,13 @@ class PartitionTable:
             rows.append((key, record.value))
             if record.value is None:
                 self.remember_forgotten(key, record.applied_offset)
-        self.write(rows, max(last_offset, self.changelog_offset() or 0))
-        return refused
+        self.write(rows, None)
+        return refused | self._held_instead(list(stale))
+
+    def _held_instead(self, stale: list[bytes]) -> dict[bytes, int]:
+        """Return the source offsets of windows behind which a record of an earlier era lies."""
+        windows = zip(stale, self.get_many(stale), strict=True)
+        return {key: codec.applied_offset(held) for key, held in windows if held is not None}
 
     def _newer_than(self, key: bytes, held: bytes | None) -> int:
         if held is not None:
@@ -141,8 +192,12 @@ class PartitionTable:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every user id and window, in key order."""
         for key, value in cast(Iterator[tuple[bytes, bytes]], self._db.items()):
-            if key != _OFFSET_KEY:
+            if not key.startswith(_OWN_KEYS):
                 yield key, value
+
+    def count(self) -> int:
+        """Return how many users have a window here; reads every key."""
+        return sum(1 for _ in self.items())
 
     def close(self) -> None:
         """Flush to disk and release the files."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from aiokafka.structs import ConsumerRecord
 
-from state import codec
+from state import codec, era
 from stream_app.delivery import APPLIED_OFFSET_HEADER
+from stream_app.errors import RestartWorker
 from stream_app.owned_log import Others, OwnedLog, outdone
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer, OutRecord
@@ -62,7 +63,14 @@ class Changelog:
                 partition.dirty.setdefault(key, state)
 
 
-def _applied(record: ConsumerRecord) -> int:
+def _applied(partition: Partition, record: ConsumerRecord) -> int:
+    if era.is_mark(record.key):
+        raise RestartWorker(
+            f"partition {partition.number} was rewound while this worker had it: stop every worker "
+            "and rewind again"
+        )
+    if era.of_headers(record.headers) < partition.table.era:
+        return -1  # from before a rewind, however far it had come
     if record.value is not None:
         return codec.applied_offset(record.value)
     return int(dict(record.headers).get(APPLIED_OFFSET_HEADER, -1))

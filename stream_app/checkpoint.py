@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from state import codec
+from state import codec, era
 from stream_app.changelog import Changelog
 from stream_app.delivery import APPLIED_OFFSET_HEADER
 from stream_app.lease import Lease
@@ -87,7 +87,7 @@ class Checkpoints:
             dirty, partition.dirty = partition.dirty, {}
             partition.storing = dirty
             try:
-                rows = await _encoded(dirty)
+                rows = await _encoded(dirty, partition.table.era)
                 offset = await self._changelog.append(partition, rows)  # 2
                 await partition.delivered(tick)  # 3
             except BaseException:
@@ -105,14 +105,15 @@ class Checkpoints:
             self._counts.windows_stored += len(rows)
 
 
-async def _encoded(dirty: dict[bytes, State]) -> list[OutRecord]:
+async def _encoded(dirty: dict[bytes, State], era_: int) -> list[OutRecord]:
     rows = []
+    headers = era.headers(era_)
     for count, (key, state) in enumerate(dirty.items(), 1):
         if isinstance(state, Forgotten):
             header = (APPLIED_OFFSET_HEADER, b"%d" % state.applied_offset)
-            rows.append(OutRecord(key, None, [header]))
+            rows.append(OutRecord(key, None, [header, *headers]))
         else:
-            rows.append(OutRecord(key, codec.encode(state)))
+            rows.append(OutRecord(key, codec.encode(state), headers))
         if count % _SLICE_USERS == 0:
             await asyncio.sleep(0)
     return rows

@@ -57,9 +57,12 @@ class ItemVectors:
         self._model_id = model_id
         self._source_partitions = source_partitions
         self._wanted = asyncio.Event()
+        self.settled = False
+        """Whether our share of the catalogue, as it is now, is published."""
 
     def want(self) -> None:
         """Say that the catalogue or our share of it has changed."""
+        self.settled = False
         self._wanted.set()
 
     async def run(self) -> None:
@@ -75,6 +78,8 @@ class ItemVectors:
                 log.warning("Item vectors not published yet: %s", error)
                 await asyncio.sleep(_RETRY_S)
                 self._wanted.set()
+            else:
+                self.settled = not self._wanted.is_set()
 
     def _missing(self) -> Iterator[list[tuple[str, bytes]]]:
         """Yield chunks of (item id, mark) that are ours and not published as they are now."""

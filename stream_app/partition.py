@@ -64,6 +64,8 @@ class Partition:
         """Of the next RecordBatch that delivery hands over, if none got lost on the way."""
         self.last_offset = -1
         """Of the last source record folded."""
+        self.warming_up = False
+        """Whether events only fill windows yet: a replay that has not come to its beginning."""
         self._taken_up_to = -1
         self.tick = 0
         self.revoked = False
@@ -113,8 +115,8 @@ class Partition:
         return state if isinstance(state, Forgotten) else Forgotten(self.last_offset)
 
     def is_idle(self) -> bool:
-        """Tell whether nothing of this partition is on its way anywhere."""
-        busy = self.dirty or self.taken or self.touched or self.deliveries
+        """Tell whether the partition is ours and nothing of it is on its way anywhere."""
+        busy = self.revoked or self.dirty or self.taken or self.touched or self.deliveries
         return not busy and not self.checkpointing.locked()
 
     def write_again(self, held: dict[bytes, int]) -> None:
@@ -128,6 +130,12 @@ class Partition:
             state = Forgotten(offset) if window is None else window
             self.dirty[key] = self.touched[key] = state
         self.tick += bool(held)
+
+    def warmed_up(self) -> None:
+        """Forget who was touched in the warm-up: from here on it is published."""
+        if self.warming_up:
+            self.touched.clear()
+            self.warming_up = False
 
     def uncovered(self) -> bool:
         """Tell whether a tick passed that no round covers yet."""

@@ -108,6 +108,8 @@ class Rounds:
     def _gather(self) -> list[Share]:
         shares = []
         for partition in self._partitions():
+            if partition.warming_up:
+                partition.touched.clear()
             if partition.touched or partition.uncovered():
                 states, partition.touched = partition.touched, {}
                 shares.append(Share(partition, states, partition.tick))

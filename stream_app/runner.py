@@ -6,14 +6,17 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvloop
 from aiokafka.errors import KafkaError
 from faust.tables.recovery import ServiceStopped
 
+from encoders.interface import EncoderInfo
 from stream_app.errors import ReportBug, RestartWorker
 from stream_app.failures import explained
+from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
 from stream_app.worker import Worker
 
@@ -22,8 +25,17 @@ log = logging.getLogger("stream_app.runner")
 _COLLECT_EVERY_S = 3600.0
 
 
-def run(settings: Settings) -> int:
-    """Run a worker until SIGTERM, SIGINT or a failure; return the exit code."""
+def run(
+    settings: Settings,
+    *,
+    bounds: Bounds | None = None,
+    on_model: Callable[[EncoderInfo], Awaitable[None]] | None = None,
+    until: Callable[[Worker], Coroutine[Any, Any, None]] | None = None,
+) -> int:
+    """Run a worker until SIGTERM, SIGINT or a failure; return the exit code.
+
+    ``bounds`` and ``on_model`` are the worker's; when ``until`` returns, the worker is stopped.
+    """
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -33,11 +45,16 @@ def run(settings: Settings) -> int:
         )
     # uvloop: an event at 1,000/s is answered in about 60 % of the time of asyncio's own loop.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings))
+        return runner.run(_run(settings, bounds, on_model, until))
 
 
-async def _run(settings: Settings) -> int:
-    worker = Worker(settings)
+async def _run(
+    settings: Settings,
+    bounds: Bounds | None,
+    on_model: Callable[[EncoderInfo], Awaitable[None]] | None,
+    until: Callable[[Worker], Coroutine[Any, Any, None]] | None,
+) -> int:
+    worker = Worker(settings, bounds, on_model)
     garbage = asyncio.create_task(_collect_garbage_rarely())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -50,6 +67,9 @@ async def _run(settings: Settings) -> int:
         asyncio.create_task(worker.failed.wait()),
         asyncio.create_task(worker.app.wait_until_stopped()),
     }
+    until_done = None if until is None else asyncio.create_task(until(worker))
+    if until_done is not None:
+        waits.add(until_done)
     unstarted: Exception | None = None
     try:
         done, _ = await asyncio.wait({starting, *waits}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,6 +83,8 @@ async def _run(settings: Settings) -> int:
             task.cancel()
         await _stopped(worker)
     failure = worker.failure or unstarted or worker.app.crash_reason
+    if failure is None and until_done is not None and until_done.done():
+        failure = None if until_done.cancelled() else until_done.exception()
     if failure is None:
         return 0
     told = explained(failure, settings)

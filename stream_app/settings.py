@@ -220,6 +220,15 @@ def load(
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             values[name.removeprefix(PREFIX).lower()] = value
     values.update(overrides or {})
+    return checked(values)
+
+
+def checked(values: Mapping[str, Any]) -> Settings:
+    """Return the settings that have these values.
+
+    Raises:
+        FixSettings: one line that names each wrong setting, what was found and what is allowed.
+    """
     try:
         return Settings(**values)
     except ValidationError as error:

@@ -47,6 +47,8 @@ class Counts(msgspec.Struct):
     checkpoints: int = 0
     windows_stored: int = 0
     intrusions: int = 0
+    skipped: int = 0
+    """Records of users whom a replay leaves out; they are not among ``records``."""
     delivery_retries: int = 0
     encoder_restarts: int = 0
 

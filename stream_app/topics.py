@@ -74,7 +74,7 @@ async def create(settings: Settings) -> list[str]:
         WaitForBroker: no broker answers.
     """
     specs = topic_specs(settings)
-    async with _admin(settings.bootstrap_servers) as admin:
+    async with open_admin(settings.bootstrap_servers) as admin:
         present = await _partition_counts(admin)
         check_counts(specs, {**_wanted(specs), **present})
         missing = [spec for spec in specs if spec.name not in present]
@@ -104,7 +104,7 @@ async def check(settings: Settings) -> dict[str, int]:
         WaitForBroker: no broker answers.
     """
     specs = topic_specs(settings)
-    async with _admin(settings.bootstrap_servers) as admin:
+    async with open_admin(settings.bootstrap_servers) as admin:
         present = await _partition_counts(admin)
     check_counts(specs, present)
     return {spec.name: present[spec.name] for spec in specs}
@@ -117,7 +117,7 @@ async def partition_count(bootstrap_servers: str, topic: str) -> int:
         FixSettings: the topic does not exist.
         WaitForBroker: no broker answers.
     """
-    async with _admin(bootstrap_servers) as admin:
+    async with open_admin(bootstrap_servers) as admin:
         present = await _partition_counts(admin)
     if topic not in present:
         raise FixSettings(f"no topic {topic}; `interest-stream topics create` makes it")
@@ -130,7 +130,7 @@ async def committed(settings: Settings) -> dict[int, int]:
     Raises:
         WaitForBroker: no broker answers.
     """
-    async with _admin(settings.bootstrap_servers) as admin:
+    async with open_admin(settings.bootstrap_servers) as admin:
         offsets = await admin.list_consumer_group_offsets(settings.app_id)
     return {
         tp.partition: found.offset
@@ -172,7 +172,12 @@ async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def open_admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Yield an admin client.
+
+    Raises:
+        WaitForBroker: no broker answers, or it stops answering.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=10_000)
     try:
         await admin.start()

@@ -11,12 +11,13 @@ little-endian: in JSON as base64 with ``schema_version`` 2, in Avro as ``bytes``
 
 from __future__ import annotations
 
-import io
+import struct
+import sys
+from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import fastavro
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ import orjson
 
 from encoders.config import VectorFormat
 from stream_app import update_schemas
+from stream_app.avro_cursor import AvroCursor
 from stream_app.errors import FixData
 from stream_app.update_schemas import UpdateSchema
 
@@ -36,11 +38,17 @@ UpdateFormat = Literal["json", "avro"]
 Vector = npt.NDArray[np.float32]
 
 
-class Update(msgspec.Struct, frozen=True):
-    """What a reader gets: a user's interest after the source record at ``applied_offset``."""
+class Update(msgspec.Struct, frozen=True, gc=False):
+    """What a reader gets: a user's interest after the source record at ``applied_offset``.
+
+    The cycle collector passes over it (``gc=False``): it refers to nothing that could refer back,
+    and a reader holds one per user.
+    """
 
     user_id: str
-    vector: tuple[float, ...]
+    vector: Sequence[float]
+    """float32 numbers; decoded ones are an ``array("f")``, four bytes each, of which ``np.asarray``
+    makes a numpy array without a copy. Nobody should write to it."""
     model_id: str
     time_ms: int
     """Of the newest event in the window, milliseconds since the epoch."""
@@ -51,14 +59,14 @@ class Update(msgspec.Struct, frozen=True):
     """Events in the window the vector was made from."""
     weights: dict[str, float] = {}
     """Of each granularity in the fusion."""
-    granularities: dict[str, tuple[float, ...]] = {}
+    granularities: dict[str, Sequence[float]] = {}
     """Each granularity's own vector, where ``publish_granularities`` is set."""
     schema_version: int = SCHEMA_VERSION
-    interests: tuple[tuple[float, ...], ...] = ()
+    interests: tuple[Sequence[float], ...] = ()
     """One vector per interest, where ``publish_interests`` is set and the model has them."""
 
 
-class _JsonUpdate(Update, frozen=True):
+class _JsonUpdate(Update, frozen=True, gc=False):
     """An update as its JSON says it: vectors are numbers, or base64 of float16."""
 
     vector: tuple[float, ...] | str  # type: ignore[assignment]
@@ -214,35 +222,64 @@ def _float16(vector: Vector) -> bytes:
     return vector.astype("<f2").tobytes()
 
 
-def _from_float16(data: bytes) -> tuple[float, ...]:
-    return tuple(np.frombuffer(data, "<f2").tolist())
+def _from_float32(data: bytes) -> array[float]:
+    numbers = array("f")
+    numbers.frombytes(data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _from_float16(data: bytes) -> array[float]:
+    return _from_float32(np.frombuffer(data, "<f2").astype("<f4").tobytes())
+
+
+def _of_digits(numbers: Sequence[float]) -> bytes:
+    """A JSON text names a float32 by its shortest digits; Avro carries the float32 itself."""
+    return struct.pack(f"<{len(numbers)}f", *numbers)
 
 
 def _of_json(said: _JsonUpdate) -> Update:
-    """A JSON text names a float32 by its shortest digits; Avro carries the float32 itself."""
-
-    def exact(numbers: Sequence[float] | str) -> tuple[float, ...]:
+    def exact(numbers: tuple[float, ...] | str) -> array[float]:
         if isinstance(numbers, str):
             return _from_float16(b64decode(numbers, validate=True))
-        return tuple(np.asarray(numbers, np.float32).tolist())
+        return _from_float32(_of_digits(numbers))
 
-    weights = dict(zip(said.weights, exact(tuple(said.weights.values())), strict=True))
+    weights = exact(tuple(said.weights.values()))
     return Update(
-        said.user_id, exact(said.vector), said.model_id, said.time_ms, said.topic, said.partition,
-        said.applied_offset, said.event_count, weights,
+        said.user_id, exact(said.vector), sys.intern(said.model_id), said.time_ms,
+        sys.intern(said.topic), said.partition, said.applied_offset, said.event_count,
+        dict(zip(said.weights, weights, strict=True)),
         {name: exact(each) for name, each in said.granularities.items()}, said.schema_version,
         tuple(map(exact, said.interests)),
     )  # fmt: skip
 
 
 def _of_avro(value: bytes, schema: UpdateSchema) -> Update:
-    record: Any = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema.parsed, schema.parsed)
-    if schema.half:
-        record["vector"] = _from_float16(record["vector"])
-        each = record["granularities"]
-        record["granularities"] = {name: _from_float16(data) for name, data in each.items()}
-        record["interests"] = [_from_float16(data) for data in record.get("interests", ())]
-    return msgspec.convert(record, Update, strict=False)
+    cursor = AvroCursor(value, len(schema.prefix))
+
+    def vector() -> array[float]:
+        if schema.half:
+            return _from_float16(cursor.byte_string())
+        return _from_float32(cursor.float32_array())
+
+    schema_version = cursor.long()
+    update = Update(
+        user_id=cursor.string(),
+        vector=vector(),
+        model_id=sys.intern(cursor.string()),
+        time_ms=cursor.long(),
+        topic=sys.intern(cursor.string()),
+        partition=cursor.long(),
+        applied_offset=cursor.long(),
+        event_count=cursor.long(),
+        weights=cursor.map_of(cursor.float32),
+        granularities=cursor.map_of(vector),
+        schema_version=schema_version,
+        interests=tuple(cursor.array_of(vector)) if schema.interests else (),
+    )
+    cursor.end()
+    return update
 
 
 _json_decoder = msgspec.json.Decoder(_JsonUpdate)
@@ -260,6 +297,6 @@ def decode(value: bytes) -> Update:
         schema = update_schemas.BY_PREFIX.get(value[:10])
         if schema is not None:
             return _of_avro(value, schema)
-    except (msgspec.MsgspecError, EOFError, ValueError, IndexError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise FixData(f"an update that cannot be read: {error}") from error
     raise FixData(f"an update in an unknown format: it begins with {value[:10].hex()}")

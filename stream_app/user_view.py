@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka.structs import ConsumerRecord
 
-from state import codec
+from state import codec, era
 from state.window import Window
 from stream_app.errors import FixData
 from stream_app.settings import Settings
@@ -70,8 +70,13 @@ async def read_user(settings: Settings, user_id: str) -> UserView:
     count = await partition_count(settings.bootstrap_servers, settings.changelog_topic)
     partition = partition_of(key, count)
     window: Window | None = None
+    last_era = 0
     async for record in _of_key(settings, settings.changelog_topic, partition, key):
-        window = _newer(window, record.value)
+        found_era = era.of_headers(record.headers)
+        if found_era < last_era:
+            continue  # from before a rewind
+        window = _newer(window if found_era == last_era else None, record.value)
+        last_era = found_era
     update: Update | None = None
     async for record in _of_key(settings, settings.updates_topic, partition, key):
         if record.value is None:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from aiokafka.structs import ConsumerRecord
@@ -21,6 +21,7 @@ from stream_app.catalogue import Catalogue
 from stream_app.changelog import Changelog
 from stream_app.checkpoint import Checkpoints
 from stream_app.datadir import Datadir
+from stream_app.dead_letters import DeadLetter
 from stream_app.delivery import (
     APPLIED_OFFSET_HEADER,
     BatchApp,
@@ -43,6 +44,7 @@ from stream_app.lease import Lease
 from stream_app.owned_log import OwnedLog
 from stream_app.partition import Partition, PartitionRevoked, Taken
 from stream_app.producer import BatchProducer, DeliveryFailed
+from stream_app.replaying.bounds import Bounds
 from stream_app.rounds import Rounds
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
@@ -66,8 +68,16 @@ _ENDED = frozenset({"stopped", "failed"})
 class Worker:
     """One worker: its Faust app in :attr:`app`, everything around it in here."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bounds: Bounds | None = None,
+        on_model: Callable[[EncoderInfo], Awaitable[None]] | None = None,
+    ) -> None:
+        """``bounds``: fold that part of the log and no more. ``on_model``: may refuse the model."""
         self.settings = settings
+        self._bounds = bounds
+        self._on_model = on_model
         self.counts = Counts()
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
@@ -114,7 +124,11 @@ class Worker:
         )
         app.owner = self
         install_transport(
-            app, settings.events_topic, settings.micro_batch_linger_ms, settings.isolation_level
+            app,
+            settings.events_topic,
+            settings.micro_batch_linger_ms,
+            settings.isolation_level,
+            self._bounds.ends if self._bounds else {},
         )
         self._table = WindowTable(
             app,
@@ -160,7 +174,7 @@ class Worker:
         partition.next_sequence += 1
         partition.must_go_on(batch.records, self.settings.events_topic)
         await self._room(partition)
-        letters = await self._intake.take(partition, batch.records)
+        letters = await self._fold(partition, batch)
         partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
@@ -171,6 +185,18 @@ class Worker:
             partition.deliver(self._encoder.forget(texts))
         self._rounds.want()
         partition.cool(self.settings.hot_windows_max // len(self._partitions))
+
+    async def _fold(self, partition: Partition, batch: RecordBatch) -> list[DeadLetter]:
+        """Decode and fold what is wanted; return the dead letters that are to be published."""
+        if self._bounds is None:
+            return await self._intake.take(partition, batch.records)
+        wanted = self._bounds.of_users(batch.records)
+        self.counts.skipped += len(batch.records) - len(wanted)
+        warm, rest = self._bounds.warm_up(partition.number, wanted)
+        await self._intake.take(partition, warm)
+        if not self._bounds.is_warm_up(partition.number, batch.next_offset):
+            partition.warmed_up()
+        return await self._intake.take(partition, rest)
 
     async def _room(self, partition: Partition) -> None:
         """Wait, checkpointing, while dirty users or RecordBatches in flight are at their bound."""
@@ -202,6 +228,8 @@ class Worker:
         topic = self.settings.events_topic
         for number in sorted(tp.partition for tp in actives if tp.topic == topic):
             partition = Partition(number, self._table.partition(number))
+            if self._bounds is not None:
+                partition.warming_up = self._bounds.is_warm_up(number, 0)
             partition.write_again(self._table.take_refused(number))
             self._partitions[number] = partition
         await self._own_updates(list(self._partitions.values()))
@@ -223,6 +251,8 @@ class Worker:
                 for partition in partitions:
                     committed = folded.get(partition.number, 0)
                     partition.last_offset = max(partition.last_offset, committed - 1)
+                    if self._bounds and not self._bounds.is_warm_up(partition.number, committed):
+                        partition.warming_up = False
                 await topic_watch.must_belong_together(
                     settings, [partition.number for partition in partitions]
                 )
@@ -301,6 +331,8 @@ class Worker:
         self._datadir.hold()
         await self._wait_for_broker()
         info = await self._encoder_process.start()
+        if self._on_model is not None:
+            await self._on_model(info)
         self._datadir.check(info, settings.app_id, settings.updates_topic)
         self._join(info)
         await self._producer.start(
@@ -447,6 +479,14 @@ class Worker:
             self._status.try_to_write()
         self._datadir.release()
 
+    def held(self) -> Mapping[int, Partition]:
+        """Return the partitions that are ours at this moment."""
+        return dict(self._partitions)
+
+    def items_settled(self) -> bool:
+        """Tell whether there is no item vector left to publish."""
+        return not self.settings.publish_item_vectors or self._item_vectors.settled
+
     # -- small parts
 
     def _ours(self) -> Iterable[Partition]:
@@ -531,5 +571,5 @@ class Worker:
         return behind
 
 
-def _update_applied(record: ConsumerRecord) -> int:
+def _update_applied(_: Partition, record: ConsumerRecord) -> int:
     return int(dict(record.headers).get(APPLIED_OFFSET_HEADER, -1))

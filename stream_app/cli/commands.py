@@ -15,6 +15,8 @@ from stream_app.cli import (
     kafka,
     model,
     play,
+    replay,
+    rewind,
     run_demo,
     show_settings,
     tail,
@@ -73,6 +75,7 @@ app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("rewind", epilog=rewind.EXAMPLES)(rewind.rewind)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.add_typer(topics.app, name="topics")
 app.add_typer(play.items_app, name="items")
@@ -81,3 +84,4 @@ app.add_typer(kafka.app, name="kafka")
 app.add_typer(inspect_user.app, name="inspect")
 app.add_typer(tail.app, name="tail")
 app.add_typer(model.app, name="model")
+app.add_typer(replay.app, name="replay")

@@ -66,7 +66,7 @@ def _show(record: ConsumerRecord, as_json: bool) -> None:
         return
     update = decode(record.value)
     if as_json:
-        write_json(msgspec.to_builtins(update))
+        write_json(msgspec.to_builtins(update, enc_hook=list))
         return
     norm = math.sqrt(sum(x * x for x in update.vector))
     print(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import faust
@@ -45,6 +46,8 @@ class BatchConsumer(driver.Consumer):
 
     source_topic: str
     linger_s: float
+    source_ends: Mapping[int, int]
+    """Partition -> offset at which reading ends; partitions without one are followed for ever."""
     isolation_level: str
 
     def _new_consumer_thread(self) -> LeasedConsumerThread:
@@ -77,13 +80,12 @@ class BatchConsumer(driver.Consumer):
                 return
             if not self._leased.is_current(each):
                 continue  # Faust may have kept us waiting, and a rebalance has begun meanwhile
-            tp = each.tp
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            if tp.topic == self.source_topic:
-                yield tp, self._batch_message(each, generation)
+            self.app.monitor.track_tp_end_offset(each.tp, self.highwater(each.tp))
+            if each.tp.topic == self.source_topic:
+                yield each.tp, self._batch_message(each, generation)
             else:
                 for record in each.records:
-                    yield tp, self._to_message(tp, record)
+                    yield each.tp, self._to_message(each.tp, record)
 
     def highwater(self, tp: TP) -> int:
         """Return the offset up to which the partition can be read at present."""
@@ -140,15 +142,20 @@ class BatchTransport(driver.Transport):
 
 
 def install_transport(
-    app: faust.App, source_topic: str, linger_ms: float, isolation_level: str
+    app: faust.App,
+    source_topic: str,
+    linger_ms: float,
+    isolation_level: str,
+    source_ends: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
-    """Make the app fetch through :class:`BatchConsumer`."""
+    """Make the app fetch through :class:`BatchConsumer`, up to ``source_ends`` where given."""
     consumer = type(
         "SourceConsumer",
         (BatchConsumer,),
         {
             "source_topic": source_topic,
             "linger_s": linger_ms / 1000,
+            "source_ends": source_ends,
             "isolation_level": isolation_level,
         },
     )

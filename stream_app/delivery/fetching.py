@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
 from aiokafka.errors import (
@@ -15,7 +16,7 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
 )
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -51,6 +52,7 @@ class SourceConsumer(Protocol):
 
     source_topic: str
     linger_s: float
+    source_ends: Mapping[int, int]
     isolation_level: str
     loop: asyncio.AbstractEventLoop
     beacon: Any
@@ -90,6 +92,9 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
     lease_renewed_at = float("-inf")
     """``time.monotonic()`` when a heartbeat was sent that the coordinator then confirmed."""
 
+    _ends: Mapping[TP, int] = MappingProxyType({})
+    """Where reading ends, of the partitions that have an end."""
+
     def __init__(self, consumer: SourceConsumer) -> None:
         loop = consumer.loop
         super().__init__(
@@ -101,6 +106,11 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         )
         self._source_topic = consumer.source_topic
         self._linger_s = consumer.linger_s
+        topic = self._source_topic
+        # aiokafka's own kind of key, for these are handed back to it, and it is particular.
+        self._ends = {
+            cast(TP, TopicPartition(topic, n)): e for n, e in consumer.source_ends.items()
+        }
         self._isolation_level = consumer.isolation_level
         self._passed: dict[TP, int] = {}
         """Up to where each partition of the source topic is drained, records or not."""
@@ -189,9 +199,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             records = {tp: of for tp, of in records.items() if not self._is_source(tp)}
         gaps = self._with_gaps(wanted - records.keys())
         drained: dict[TP, list[Any]] = {**{tp: [] for tp in gaps}, **records}
-        return [
-            Fetched(tp, of, self._seeks[tp], self._drained_to(tp, of)) for tp, of in drained.items()
-        ]
+        return [self._drained(tp, of) for tp, of in drained.items()]
 
     def _with_gaps(self, without_records: set[TP]) -> list[TP]:
         """Return the source's partitions of which something was drained that holds no records."""
@@ -203,12 +211,24 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             if tp in self._passed and (self._position(tp) or 0) > self._passed[tp]
         ]
 
-    def _drained_to(self, tp: TP, records: list[Any]) -> int:
+    def _drained(self, tp: TP, records: list[Any]) -> Fetched:
+        """Say up to where the partition is drained, and leave out what lies behind its end.
+
+        By position, not by the last record: there may be none right before the end.
+        """
         behind = records[-1].offset + 1 if records else 0
         if self._is_source(tp):
             behind = max(behind, self._position(tp) or 0)
+            end = self._ends.get(tp)
+            if end is not None and behind > end:
+                behind = end
+                records = [record for record in records if record.offset < end]
             self._passed[tp] = behind
-        return behind
+        return Fetched(tp, records, self._seeks[tp], behind)
+
+    def _has_ended(self, tp: TP) -> bool:
+        """Tell whether there is an end and the partition is drained up to it."""
+        return tp in self._ends and self._passed.get(tp, 0) >= self._ends[tp]
 
     def _position(self, tp: TP) -> int | None:
         """Return where aiokafka fetches next; its own method would wait until that is known."""
@@ -224,7 +244,11 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         if not self.consumer.flow_active:
             return set()
         active = self.consumer._get_active_partitions()
-        return {tp for tp in active if not (self.app.rebalancing and self._is_source(tp))}
+        return {
+            tp
+            for tp in active
+            if not (self.app.rebalancing and self._is_source(tp)) and not self._has_ended(tp)
+        }
 
     def _put_back(self, records: Mapping[TP, list[Any]]) -> None:
         consumer = self._ensure_consumer()

@@ -11,7 +11,7 @@ import faust
 from faust.stores.base import Store
 from faust.types import TP
 
-from state import codec
+from state import codec, era
 from state.table import ChangelogRecord, PartitionTable, open_or_rebuild
 from stream_app.delivery.app import BatchApp
 
@@ -55,7 +55,10 @@ class WindowStore(Store[bytes, bytes]):
         for event in batch:
             by_partition[event.message.partition].append(event.message)
         for partition, messages in by_partition.items():
-            records = [ChangelogRecord(m.key, m.value, _applied_offset(m)) for m in messages]
+            records = [
+                ChangelogRecord(m.key, m.value, _applied_offset(m), era.of_headers(_headers(m)))
+                for m in messages
+            ]
             refused = self.partition(partition).restore(records, messages[-1].offset)
             self._refused[partition].update(refused)
             if refused:
@@ -138,12 +141,18 @@ class WindowTable(faust.Table[bytes, bytes]):
         )
 
 
+def _headers(message: Any) -> list[tuple[str, bytes]]:
+    headers = message.headers or ()
+    return list(headers.items() if isinstance(headers, Mapping) else headers)
+
+
 def _applied_offset(message: Any) -> int:
     """Return the source offset of a changelog record: in the window, or in a tombstone's header."""
+    if era.is_mark(message.key):
+        return -1
     if message.value is not None:
         return codec.applied_offset(message.value)
-    headers = message.headers or ()
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+    for name, value in _headers(message):
         if name == APPLIED_OFFSET_HEADER:
             return int(value)
     return 2**62  # a tombstone of no known age, made by hand: it wins

@@ -52,7 +52,7 @@ def windows_in(changelog: Iterable[Record]) -> dict[str, Plain]:
     return {
         user: plain_window(codec.decode(record.value))
         for user, record in last_per_key(changelog).items()
-        if record.value is not None
+        if record.value is not None and not user.startswith("\0")  # a rewind's mark
     }
 
 

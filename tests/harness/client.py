@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
@@ -79,6 +79,14 @@ class KafkaClient:
         """Write all ``messages`` in order and wait for every acknowledgement."""
         self._run(_produce(self.bootstrap, topic, list(messages)))
 
+    def produce_in_transaction(self, topic: str, messages: Iterable[Message]) -> None:
+        """Write ``messages`` as one transaction: each partition written to ends with a marker."""
+        self._run(_produce_in_transaction(self.bootstrap, topic, list(messages)))
+
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Delete the records of each partition before an offset, as retention does."""
+        self._run(self._delete_records(topic, before))
+
     def read(self, topic: str) -> list[Record]:
         """Return everything in ``topic`` from its beginning to its end as of now.
 
@@ -146,6 +154,13 @@ class KafkaClient:
             if tp.topic == topic and meta.offset >= 0
         }
 
+    async def _delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        wanted = {
+            TopicPartition(topic, number): RecordsToDelete(offset)
+            for number, offset in before.items()
+        }
+        await (await self._connected()).delete_records(wanted)
+
     async def _rewind(self, group: str, topic: str) -> None:
         partitions = await self._partitions(topic)
         member = AIOKafkaConsumer(
@@ -211,6 +226,17 @@ async def _produce(bootstrap: str, topic: str, messages: list[Message]) -> None:
             for message in messages
         ]
         await asyncio.gather(*waiting)
+    finally:
+        await producer.stop()
+
+
+async def _produce_in_transaction(bootstrap: str, topic: str, messages: list[Message]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{topic}-writer")
+    await producer.start()
+    try:
+        async with producer.transaction():
+            for message in messages:
+                await producer.send(topic, key=message.key, value=message.value)
     finally:
         await producer.stop()
 

@@ -275,4 +275,10 @@ class Stream:
             worker.destroy()
         self.closing.close()
         own: list[Any] = [getattr(self.settings, f"{name}_topic") for name in _TOPICS]
-        self.client.delete_topics([*own, self.settings.changelog_topic])
+        own += [self.settings.changelog_topic, self.settings.app_id]
+        shadows = [
+            name
+            for name in self.client.topics()
+            if any(name.startswith(f"{each}-replay-") for each in own)
+        ]
+        self.client.delete_topics([*own, *shadows])

@@ -208,6 +208,13 @@ async def test_a_revoked_partition_is_neither_stored_nor_acknowledged(
     assert recorder.steps == ["changelog"]
 
 
+def test_a_revoked_partition_is_not_idle_for_its_table_may_be_closed(partition: Partition) -> None:
+    """The look after idle partitions went to a closed database when a worker stopped."""
+    assert partition.is_idle()
+    partition.revoke()
+    assert not partition.is_idle()
+
+
 async def test_without_a_lease_nothing_is_written(partition: Partition, recorder: Recorder) -> None:
     touch(partition, b"a", 1)
     changelog: Any = recorder

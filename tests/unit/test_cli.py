@@ -19,7 +19,7 @@ COMMANDS = [
     [], ["worker"], ["settings"], ["demo"], ["topics", "create"], ["topics", "check"],
     ["items", "publish"], ["events", "play"], ["kafka", "start"], ["kafka", "stop"],
     ["inspect", "user"], ["tail", "updates"], ["model", "init"], ["train"], ["tune"],
-    ["evaluate"], ["export"],
+    ["evaluate"], ["export"], ["replay"], ["replay", "list"], ["replay", "delete"], ["rewind"],
 ]  # fmt: skip
 
 

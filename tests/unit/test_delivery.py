@@ -15,6 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from faust.stores.base import Store
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
@@ -57,6 +58,10 @@ USED = [
     (Store, "on_rebalance"),
     (GroupCoordinator, "_do_heartbeat"),
     (Fetcher, "_proc_fetch_request"),
+    (Assignment, "state_value"),
+    (Assignment, "tps"),
+    (TopicPartitionState, "has_valid_position"),
+    (TopicPartitionState, "position"),
 ]
 
 
@@ -311,3 +316,49 @@ def test_the_end_of_a_rebalance_does_not_end_the_next_one(rebalanced: Any) -> No
     rebalanced.on_assigned()
     rebalanced.on_rebalance_end()
     assert not rebalanced.rebalancing
+
+
+async def ending_thread(end: int, committed: int = 7) -> tuple[Any, Position]:
+    """A thread whose source ends at ``end``, sought to what is committed; 7 and 8 are there."""
+    position = Position({SOURCE: committed}, {})
+    thread = bare_thread(position)
+    thread._ends = {SOURCE: end}
+    await thread._seek_to_committed()
+    return thread, position
+
+
+async def test_what_lies_behind_the_end_is_left_out_and_the_end_is_said_once() -> None:
+    thread, position = await ending_thread(end=8)
+    position.fetch_next[SOURCE] = 9
+    found = {each.tp: each for each in await thread._fetch()}
+    assert [record.offset for record in found[SOURCE].records] == [7]
+    assert found[SOURCE].next_offset == 8
+    assert [record.offset for record in found[OTHER].records] == [3]
+    thread.arriving = {OTHER: [record(4)]}
+    assert [each.tp for each in await thread._fetch()] == [OTHER]
+    assert thread.wanted == {OTHER}  # no more is fetched of it
+    await thread._seek_to_committed()  # a rebalance: what was drained may be gone
+    position.fetch_next[SOURCE] = 9
+    assert Fetched(SOURCE, [], 2, 8) in await thread._fetch()
+
+
+async def test_a_gap_before_the_end_is_passed_by_position() -> None:
+    thread, position = await ending_thread(end=12)
+    position.fetch_next[SOURCE] = 9
+    assert [each.next_offset for each in await thread._fetch() if each.tp == SOURCE] == [9]
+    thread.arriving, position.fetch_next[SOURCE] = {}, 12  # markers only
+    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
+    assert await thread._fetch() == []
+
+
+async def test_a_gap_across_the_end_ends_there() -> None:
+    thread, position = await ending_thread(end=12)
+    thread.arriving, position.fetch_next[SOURCE] = {SOURCE: [record(14)]}, 15
+    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
+
+
+async def test_an_end_committed_before_needs_no_message() -> None:
+    thread, position = await ending_thread(end=12, committed=12)
+    thread.arriving, position.fetch_next[SOURCE] = {OTHER: [record(4)]}, 12
+    assert [each.tp for each in await thread._fetch()] == [OTHER]
+    assert thread.wanted == {OTHER}

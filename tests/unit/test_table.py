@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from state import codec
+from state import codec, era
 from state.table import ChangelogRecord, PartitionTable, open_or_rebuild
 from state.window import Window
 
@@ -85,3 +85,61 @@ def test_a_table_in_use_is_an_error_not_damage(table: PartitionTable) -> None:
     with pytest.raises(Exception, match="lock"):
         open_or_rebuild(table.path, CACHE_BYTES)
     assert table.path.exists()
+
+
+def mark(number: int, from_offset: int) -> ChangelogRecord:
+    return ChangelogRecord(*era.encode(era.Mark(number, from_offset)), -1)
+
+
+def test_at_a_rewinds_mark_the_windows_go_that_are_made_anew(table: PartitionTable) -> None:
+    table.restore([record(b"past", 4), record(b"anew", 9), record(b"anew-too", 5)], 2)
+    assert table.restore([mark(1, 5)], 3) == {}
+    assert dict(table.items()) == {b"past": stored(4)}
+    assert (table.era, table.changelog_offset()) == (1, 3)
+
+
+def test_behind_a_mark_lower_offsets_win_and_what_is_from_before_is_stale(
+    table: PartitionTable,
+) -> None:
+    """The same in one batch and record by record: a database may have read any part of it."""
+    log = [
+        record(b"u", 9),
+        record(b"gone", 9),
+        mark(1, 0),
+        record(b"u", 2)._replace(era=1),
+        record(b"u", 9),  # of a worker that was frozen while the others were rewound
+        record(b"gone", 9),
+    ]
+    assert table.restore(log, 5) == {b"u": 2}
+    assert dict(table.items()) == {b"u": stored(2)}
+    table.restore([mark(2, 0)], 6)
+    for offset, each in enumerate(log):
+        table.restore([each], offset)
+    assert dict(table.items()) == {}
+    table.restore([record(b"u", 1)._replace(era=2)], 7)
+    assert dict(table.items()) == {b"u": stored(1)}
+
+
+def test_two_rewinds_missed_by_a_database_are_caught_up_in_order(table: PartitionTable) -> None:
+    """What the first made anew from the beginning, the second may keep."""
+    table.restore([record(b"u", 9), record(b"v", 90)], 1)
+    table.restore([
+        mark(1, 0),
+        record(b"u", 3)._replace(era=1),
+        record(b"v", 80)._replace(era=1),
+        mark(2, 50),
+        record(b"v", 60)._replace(era=2),
+    ], 6)  # fmt: skip
+    assert dict(table.items()) == {b"u": stored(3), b"v": stored(60)}
+
+
+def test_the_era_survives_a_close_and_a_forgotten_users_offset_does_not(tmp_path: Path) -> None:
+    table = PartitionTable(tmp_path / "t", CACHE_BYTES)
+    table.remember_forgotten(b"u", 70)
+    table.restore([mark(3, 0), record(b"u", 5)._replace(era=3)], 1)
+    assert dict(table.items()) == {b"u": stored(5)}
+    table.close()
+    again = PartitionTable(tmp_path / "t", CACHE_BYTES)
+    assert again.era == 3
+    assert again.count() == 1
+    again.close()

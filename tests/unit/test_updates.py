@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 from importlib import resources
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from encoders.config import VectorFormat
 from encoders.interface import GRANULARITIES
 from stream_app import update_schemas, updates
+from stream_app.avro_cursor import AvroCursor
 from stream_app.errors import FixData
 from stream_app.update_schemas import UpdateSchema
 from stream_app.updates import UpdateEncoder, UpdateFormat
@@ -132,8 +134,9 @@ def test_an_update_without_interests_has_the_bytes_it_had_before_there_were_any(
     value = made.encode("u", vector, np.stack([vector, -vector]), 7, 2, 9, 1)
     assert value == golden
     update = updates.decode(golden)
-    assert (update.vector, update.interests) == ((0.5, -1.0), ())
-    assert update.granularities == {"word": (0.5, -1.0), "document": (-0.5, 1.0)}
+    assert (list(update.vector), update.interests) == ([0.5, -1.0], ())
+    found = {name: list(each) for name, each in update.granularities.items()}
+    assert found == {"word": [0.5, -1.0], "document": [-0.5, 1.0]}
 
 
 @pytest.mark.parametrize(
@@ -183,11 +186,11 @@ def test_float16_vectors_come_back_rounded_once_and_take_half_the_bytes(
     value = encoder(update_format, "float16").encode("u", vector, each, 7, 3, 9, 50)
     update = updates.decode(value)
     rounded = vector.astype(np.float16)
-    assert update.vector == tuple(rounded.astype(np.float32).tolist())
+    assert list(update.vector) == rounded.astype(np.float32).tolist()
     assert (update.user_id, update.applied_offset, update.schema_version) == ("u", 9, 2)
     assert update.weights == dict(zip(GRANULARITIES, WEIGHTS, strict=True))
     for name, wanted in zip(GRANULARITIES, each.astype(np.float16), strict=True):
-        assert update.granularities[name] == tuple(wanted.astype(np.float32).tolist())
+        assert list(update.granularities[name]) == wanted.astype(np.float32).tolist()
     wide = encoder(update_format).encode("u", vector, each, 7, 3, 9, 50)
     assert len(value) < 0.55 * len(wide)
     assert updates.decode(wide).schema_version == 1
@@ -246,6 +249,59 @@ def test_avro_is_read_by_the_shipped_schema_alone() -> None:
     written = io.BytesIO()
     fastavro.schemaless_writer(written, schema, record)
     assert written.getvalue() == value[10:]
+
+
+@pytest.mark.parametrize("schema", update_schemas.BY_PREFIX.values(), ids=lambda each: each.file)
+@given(
+    user_id=st.text(max_size=20),
+    numbers=st.lists(st.floats(width=16, allow_nan=False, allow_infinity=False), max_size=200),
+    offset=st.integers(-(2**63), 2**63 - 1),
+)
+def test_what_another_avro_writer_says_is_read_alike(
+    schema: UpdateSchema, user_id: str, numbers: list[float], offset: int
+) -> None:
+    """fastavro writes arrays and maps in blocks of its own choice."""
+    each = np.array(numbers, "<f2").tobytes() if schema.half else numbers
+    record = {
+        "schema_version": 1, "user_id": user_id, "vector": each, "model_id": "cafe", "time_ms": 7,
+        "topic": "t", "partition": 3, "applied_offset": offset, "event_count": 2,
+        "weights": {"word": 0.5, "document": 0.25}, "granularities": {"word": each},
+        "interests": [each, each],
+    }  # fmt: skip
+    written = io.BytesIO()
+    fastavro.schemaless_writer(written, schema.parsed, record)
+    value = schema.prefix + written.getvalue()
+    update = updates.decode(value)
+    assert list(update.vector) == list(update.granularities["word"]) == numbers
+    assert list(map(list, update.interests)) == ([numbers, numbers] if schema.interests else [])
+    assert (update.user_id, update.applied_offset) == (user_id, offset)
+    assert update.weights == {"word": 0.5, "document": 0.25}
+    with pytest.raises(FixData, match="an update that cannot be read"):
+        updates.decode(value[:-1])
+    with pytest.raises(FixData, match="left over"):
+        updates.decode(value + b"x")
+
+
+def test_arrays_in_sized_blocks_are_read() -> None:
+    """A writer may put an array into several blocks, each with its size in bytes."""
+    cursor = AvroCursor(updates.zigzag(-1) + updates.zigzag(4) + np.float32(0.5).tobytes()
+                        + updates.zigzag(1) + np.float32(2).tobytes() + b"\0")  # fmt: skip
+    assert np.frombuffer(cursor.float32_array(), "<f4").tolist() == [0.5, 2.0]
+    cursor.end()
+
+
+def test_a_vector_is_kept_in_four_bytes_a_number_and_needs_no_copy() -> None:
+    value = encoder("json").encode("u", np.ones(384, np.float32), None, 7, 2, 9, 1)
+    vector = updates.decode(value).vector
+    assert sys.getsizeof(vector) < 384 * 5
+    assert np.shares_memory(np.asarray(vector), np.asarray(vector))
+    assert np.asarray(vector).dtype == np.float32
+
+
+def test_a_number_that_no_float32_holds_is_refused() -> None:
+    value = encoder("json").encode("u", np.ones(1, np.float32), None, 7, 2, 9, 1)
+    with pytest.raises(FixData, match="cannot be read"):
+        updates.decode(value.replace(b"[1.0]", b"[1e300]"))
 
 
 @pytest.mark.parametrize("number", [0, -1, 1, -64, 64, 2**31, -(2**31), 2**62, -(2**63)])
