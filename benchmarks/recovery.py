@@ -175,10 +175,14 @@ def main() -> None:
             row = {"users": users, **measure(users, server.bootstrap, place)}
             print(json.dumps(row), flush=True)
             rows.append(row)
+            _write(arguments.out, rows)  # after each size: the next one takes the longest
+    print("\n".join(table(rows)))
+
+
+def _write(path: Path, rows: list[dict[str, float]]) -> None:
     session = Session.here()
     found = {"rows": rows, **vars(session), "words": words(session), "table": table(rows)}
-    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
-    print("\n".join(found["table"]))
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """``python -m benchmarks.verify_movielens [--quick] [--stub]``: played, then verified.
 
-A live worker folds and publishes MovieLens-1M, every rating, with many users' events in one micro-batch, few in
-another. Then ``replay --verify`` recomputes every window and vector that was published. A table of
-what was compared, and a line of JSON at the end; exit code 1 if anything differs.
+A live worker folds and publishes MovieLens-1M, every rating, with many users' events in one
+micro-batch, few in another. Then ``replay --verify`` recomputes every window and vector that was
+published. A table of what was compared, and a line of JSON at the end; exit code 1 if anything
+differs.
 """
 
 from __future__ import annotations

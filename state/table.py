@@ -6,7 +6,6 @@ recovery reads the changelog from there on.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import rocksdict
 
-from state import codec, era
+from state import codec, database, era
 
 _OWN_KEYS = b"\x00"
 """User ids are UTF-8 without NUL (see :func:`state.event.decode`), so no user collides."""
@@ -65,18 +64,29 @@ class PartitionTable:
         """How often the windows were rewound; written beside each record of the changelog."""
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return the stored bytes of each key, ``None`` where there are none."""
-        return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
+        """Return the stored bytes of each key, ``None`` where there are none.
+
+        Raises:
+            DatabaseDamaged: a file is not as it was written.
+        """
+        with database.told_apart(self.path):
+            return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
 
     def changelog_offset(self) -> int | None:
         """Return the last changelog offset that the content includes."""
-        stored = self._db.get(_OFFSET_KEY)
+        with database.told_apart(self.path):
+            stored = self._db.get(_OFFSET_KEY)
         return None if stored is None else int(stored)
 
     def write(
         self, rows: Iterable[tuple[bytes, bytes | None]], changelog_offset: int | None
     ) -> None:
-        """Write rows (``None`` deletes) and the changelog offset in one atomic batch."""
+        """Write rows (``None`` deletes) and the changelog offset in one atomic batch.
+
+        Raises:
+            DatabaseFull: the disk is full; nothing of this is written.
+            DatabaseDamaged: RocksDB has met with a damaged file.
+        """
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in rows:
             if value is None:
@@ -85,7 +95,8 @@ class PartitionTable:
                 batch.put(key, value)
         if changelog_offset is not None:
             batch.put(_OFFSET_KEY, str(changelog_offset).encode())
-        self._db.write(batch)
+        with database.told_apart(self.path):
+            self._db.write(batch)
 
     def restore(self, records: Iterable[ChangelogRecord], last_offset: int) -> dict[bytes, int]:
         """Apply changelog records, but never an older window over a newer one.
@@ -190,7 +201,7 @@ class PartitionTable:
 
     def close(self) -> None:
         """Flush to disk and release the files."""
-        self._db.close()
+        database.closed(self._db, self.path)
 
     @staticmethod
     def destroy(path: Path) -> None:
@@ -203,16 +214,4 @@ def open_or_rebuild(path: Path, block_cache_bytes: int) -> tuple[PartitionTable,
 
     Returns the table and, where it was damaged, what RocksDB said.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return PartitionTable(path, block_cache_bytes), None
-    except Exception as error:  # rocksdict raises plain Exception for every cause
-        if not _is_damage(error):
-            raise
-        PartitionTable.destroy(path)
-        return PartitionTable(path, block_cache_bytes), str(error)
-
-
-def _is_damage(error: Exception) -> bool:
-    said = str(error)
-    return "Corruption" in said or ("No such file" in said and os.sep in said)
+    return database.open_or_rebuild(path, lambda: PartitionTable(path, block_cache_bytes))

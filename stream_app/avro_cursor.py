@@ -74,13 +74,13 @@ class AvroCursor:
         """Return an array of float as its float32s' bytes, little-endian."""
         return b"".join([self.take(4 * count) for count in self._blocks()])
 
-    def map_of(self, value: Callable[[], T]) -> dict[str, T]:
-        """Return a map; ``value`` is the method of this cursor that reads one of its values."""
-        return {self.string(): value() for count in self._blocks() for _ in range(count)}
-
     def array_of(self, value: Callable[[], T]) -> list[T]:
-        """Return an array; ``value`` is the method of this cursor that reads one of its values."""
+        """Return an array; ``value`` reads one of its values."""
         return [value() for count in self._blocks() for _ in range(count)]
+
+    def map_of(self, value: Callable[[], T]) -> dict[str, T]:
+        """Return a map; ``value`` reads one of its values."""
+        return {self.string(): value() for count in self._blocks() for _ in range(count)}
 
     def _blocks(self) -> Iterator[int]:
         """Yield the count of each block of an array or map; 0 ends it."""

@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from encoders.interface import Float32
+from state import database
 from stream_app.dead_letters import DeadLetter
 from stream_app.item_record import Item
 from stream_app.status import Counts
@@ -44,6 +45,12 @@ class _Stored(NamedTuple):
     media: bytes | None
 
 
+def _opened(path: Path) -> rocksdict.Rdict:
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(True)
+    return rocksdict.Rdict(str(path), options=options)
+
+
 class Catalogue:
     """Item texts, always as far as the items topic has been read."""
 
@@ -55,17 +62,19 @@ class Catalogue:
         counts: Counts,
         *,
         max_text_chars: int,
+        isolation_level: str,
         changed: Callable[[Sequence[str]], None],
         bury: Callable[[DeadLetter], None],
     ) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        options = rocksdict.Options(raw_mode=True)
-        options.create_if_missing(True)
-        self._db = rocksdict.Rdict(str(path), options=options)
+        self._path = path
+        self._db, damage = database.open_or_rebuild(path, lambda: _opened(path))
+        if damage:
+            log.error("%s was damaged and is read anew from %s: %s", path, topic, damage)
         self._topic = topic
         self._bootstrap_servers = bootstrap_servers
         self._counts = counts
         self._max_text_chars = max_text_chars
+        self._isolation_level = isolation_level
         self._changed = changed
         self._bury = bury
         self._consumer: AIOKafkaConsumer | None = None
@@ -78,6 +87,7 @@ class Catalogue:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_poll_records=_BATCH_RECORDS,
+            isolation_level=self._isolation_level,
         )
         await consumer.start()
         await consumer._client.force_metadata_update()
@@ -143,7 +153,8 @@ class Catalogue:
             if stored.text is None:
                 batch.delete(_PUBLISHED + encoded)
             self.known += (stored.text is not None) - (old.text is not None)
-        self._db.write(batch)
+        with database.told_apart(self._path):
+            self._db.write(batch)
         self._changed([i for i, old in zip(now, before, strict=True) if now[i] != old])
 
     def _item(self, record: ConsumerRecord) -> tuple[str, _Stored]:
@@ -196,20 +207,23 @@ class Catalogue:
         batch = rocksdict.WriteBatch(raw_mode=True)
         for item_id, mark in marks:
             batch.put(_PUBLISHED + item_id.encode(), mark)
-        self._db.write(batch)
+        with database.told_apart(self._path):
+            self._db.write(batch)
 
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
-        return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
+        with database.told_apart(self._path):
+            return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=prefix):
-            if not key.startswith(prefix):  # type: ignore[union-attr, arg-type]
-                return
-            yield cast(bytes, key), value
+        with database.told_apart(self._path):
+            for key, value in self._db.items(from_key=prefix):
+                if not key.startswith(prefix):  # type: ignore[union-attr, arg-type]
+                    return
+                yield cast(bytes, key), value
 
     async def stop(self) -> None:
         """Disconnect and close the database."""
         if self._consumer is not None:
             await self._consumer.stop()
             self._consumer = None
-        self._db.close()
+        database.closed(self._db, self._path)

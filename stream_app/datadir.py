@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 from typing import IO
@@ -11,6 +12,9 @@ import msgspec
 
 from encoders.interface import EncoderInfo
 from stream_app.errors import FixSettings
+from stream_app.failures import DISK_FULL
+
+log = logging.getLogger("stream_app.datadir")
 
 
 class Datadir:
@@ -25,11 +29,14 @@ class Datadir:
 
         Raises:
             FixSettings: another worker has it, or it cannot be written.
+            OSError: the disk is full.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "worker.lock").open("a+")
         except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
             raise FixSettings(f"datadir {self.path} cannot be used: {error}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,8 +72,8 @@ class Datadir:
             FixSettings: the application or the dimension has changed; the message names both.
         """
         path = self.path / "model.json"
-        if path.exists():
-            before = msgspec.json.decode(path.read_bytes(), type=PublishedModel)
+        before = _read(path)
+        if before is not None:
             if before.app_id != app_id:
                 raise FixSettings(
                     f"datadir {self.path} belongs to app_id {before.app_id!r}, not {app_id!r}: "
@@ -82,6 +89,16 @@ class Datadir:
         draft = path.with_suffix(".tmp")
         draft.write_bytes(msgspec.json.encode(model))
         draft.replace(path)
+
+
+def _read(path: Path) -> PublishedModel | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=PublishedModel)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:  # a power failure may leave an empty file
+        log.warning("%s cannot be read and is written anew: %s", path, error)
+        return None
 
 
 class PublishedModel(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -35,6 +35,7 @@ _SLICE_USERS = 256
 _INLINE = "\x00"
 """Before an inline text used as a key, so that it is never taken for an item id."""
 _MAX_POISON = 10_000
+_NOT_FINITE = "the encoder gave a vector with NaN or infinity in it"
 
 
 class Texts(Protocol):
@@ -194,7 +195,11 @@ class WindowEncoder:
             rows = await self._settled_rows([item_ids])
         has_text = rows >= 0
         vectors = await self._process.call(request_item_vectors, rows[has_text])
-        return [item for item, known in zip(item_ids, has_text, strict=True) if known], vectors
+        known = [item for item, known in zip(item_ids, has_text, strict=True) if known]
+        good = np.isfinite(vectors @ np.ones(vectors.shape[1], np.float32))
+        for item in compress(known, ~good):
+            self._condemn(item, self._texts.texts([item])[0] or "", _NOT_FINITE)
+        return list(compress(known, good)), vectors[good]
 
     async def _request(self, windows: Sequence[Window]) -> Interests:
         async with self._gathering:
@@ -204,9 +209,11 @@ class WindowEncoder:
         # other micro-batch can put a text into one of our rows before our request is through.
         counts = np.array([window.counts for window in windows], np.int64)
         batch = WindowBatch(rows, *columns, counts)
-        return await self._process.call(
+        interests = await self._process.call(
             request_interests, batch, self._with_granularities, self._with_several
         )
+        _must_be_finite(interests)
+        return interests
 
     async def _settled_rows(self, keys: Sequence[Sequence[str]]) -> Int32:
         """Return the row of every key, after the encoder process has taken up all new texts."""
@@ -380,6 +387,19 @@ async def _columns(windows: Sequence[Window]) -> tuple[Int64, Int64, UInt8, Int3
                 ]
     types = np.frombuffer(b"".join(window.types for window in windows), np.uint8)
     return offsets, times_ms, types, dwell_ms
+
+
+def _must_be_finite(interests: Interests) -> None:
+    """Refuse vectors with NaN or infinity: no reader's dot product survives one.
+
+    Raises:
+        EncoderFailed: as if the encoder had raised, so that the users it is of are found.
+    """
+    for vectors in (interests.vectors, interests.granularities, interests.several):
+        # One pass and no array of flags: the sum of squares is finite where every number is, for
+        # vectors have unit length.
+        if vectors is not None and not np.isfinite(np.vdot(vectors, vectors)):
+            raise EncoderFailed(_NOT_FINITE)
 
 
 def _joined(left: Encoded, right: Encoded, middle: int) -> Encoded:

@@ -37,13 +37,22 @@ class Lease:
             PartitionRevoked: the answer was that the partition has gone.
         """
         while not self.is_held():
-            if not self._said_lost and self._renewed_at() > 0:
-                self._said_lost = True
-                self.log.warning(
-                    "no heartbeat confirmed for %g s: nothing is written until one is",
-                    self._session_timeout_s,
-                )
+            self.tell()
             partition.must_be_ours()
             await asyncio.sleep(_POLL_S)
-        self._said_lost = False
+        self.tell()
         partition.must_be_ours()
+
+    def tell(self) -> None:
+        """Say once that the lease is lost, and once that it is held again."""
+        held = self.is_held()
+        if held and self._said_lost:
+            self.log.info("heartbeats are confirmed again: writing goes on")
+        elif not held and not self._said_lost and self._renewed_at() > 0:
+            self.log.warning(
+                "no heartbeat confirmed for %g s: nothing is written until one is",
+                self._session_timeout_s,
+            )
+        else:
+            return
+        self._said_lost = not held

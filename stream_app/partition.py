@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
+
+from aiokafka.structs import ConsumerRecord
 
 from state import codec
 from state.table import PartitionTable
 from state.window import Window
-from stream_app.errors import InterestStreamError
+from stream_app.errors import FixSettings, InterestStreamError
 
 log = logging.getLogger("stream_app.partition")
 
@@ -64,6 +66,7 @@ class Partition:
         """Of the last source record folded."""
         self.warming_up = False
         """Whether events only fill windows yet: a replay that has not come to its beginning."""
+        self._taken_up_to = -1
         self.tick = 0
         self.revoked = False
         self.failed_delivery: BaseException | None = None
@@ -182,6 +185,20 @@ class Partition:
                 raise self.failed_delivery
             if self._published_tick >= max(tick, self._redo_tick):
                 return
+
+    def must_go_on(self, records: Sequence[ConsumerRecord], topic: str) -> None:
+        """Raise :class:`FixSettings` where records begin before those that came last.
+
+        That is another log, in which they would pass for redelivered.
+        """
+        if records and records[0].offset <= self._taken_up_to:
+            raise FixSettings(
+                f"{topic}/{self.number} was deleted or made anew while the worker ran: offset "
+                f"{records[0].offset} came after {self._taken_up_to}. Set another app_id, whose "
+                "windows begin with the new topic"
+            )
+        if records:
+            self._taken_up_to = records[-1].offset
 
     def must_be_ours(self) -> None:
         """Raise :class:`PartitionRevoked` once the partition has left us."""

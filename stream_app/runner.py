@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvloop
-from faust.exceptions import ConsistencyError
 
 from encoders.interface import EncoderInfo
-from stream_app.errors import FixSettings, InterestStreamError, ReportBug, RestartWorker
+from stream_app.errors import ReportBug, RestartWorker
+from stream_app.failures import explained
 from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
 from stream_app.worker import Worker
@@ -65,30 +65,27 @@ async def _run(
     until_done = None if until is None else asyncio.create_task(until(worker))
     if until_done is not None:
         waits.add(until_done)
+    unstarted: Exception | None = None
     try:
         done, _ = await asyncio.wait({starting, *waits}, return_when=asyncio.FIRST_COMPLETED)
         if starting in done:
             starting.result()
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    except Exception as error:  # noqa: BLE001 - told below, as whatever else ends a worker
+        unstarted = error
     finally:
         for task in (starting, garbage, *waits):
             task.cancel()
         await _stopped(worker)
-    failure = worker.failure or worker.app.crash_reason
+    failure = worker.failure or unstarted or worker.app.crash_reason
     if failure is None and until_done is not None and until_done.done():
         failure = None if until_done.cancelled() else until_done.exception()
     if failure is None:
         return 0
-    if isinstance(failure, InterestStreamError):
-        raise failure
-    if isinstance(failure, ConsistencyError):
-        raise FixSettings(
-            f"the windows in {settings.datadir} are ahead of {settings.changelog_topic}, which "
-            "was deleted or made anew: delete that datadir, or set another app_id"
-        ) from failure
-    if stop.is_set():
+    told = explained(failure, settings)
+    if stop.is_set() and isinstance(told, ReportBug):
         return RestartWorker.exit_code
-    raise ReportBug(f"{type(failure).__name__}: {failure}") from failure
+    raise told from failure
 
 
 async def _stopped(worker: Worker) -> None:

@@ -47,6 +47,10 @@ class Settings(BaseModel):
     dead_letters_topic: str = Field(
         "interest.dead-letters", description="Where records go that are no events."
     )
+    isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
+        "read_committed",
+        description="Of events and items: whether records of aborted transactions are left out.",
+    )
     partitions: int = Field(
         8, ge=1, le=10_000, description="Of events, changelog and updates, when topics are made."
     )

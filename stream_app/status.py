@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 
 import msgspec
 import psutil
+
+log = logging.getLogger("stream_app.status")
 
 _LAG_PROBE_S = 0.01
 _LAG_SAMPLES = 6000
@@ -84,6 +87,7 @@ class StatusFile:
         self.path = path
         self._describe = describe
         self._process = psutil.Process()
+        self._said_unwritable = False
 
     def write(self) -> None:
         """Write the status now."""
@@ -96,5 +100,16 @@ class StatusFile:
     async def keep_fresh(self) -> None:
         """Write the status for ever."""
         while True:
-            self.write()
+            self.try_to_write()
             await asyncio.sleep(_WRITE_EVERY_S)
+
+    def try_to_write(self) -> None:
+        """Write the status; a full disk is told of once, for the stream can do without status."""
+        try:
+            self.write()
+        except OSError as error:
+            if not self._said_unwritable:
+                log.warning("%s cannot be written: %s", self.path, error)
+            self._said_unwritable = True
+        else:
+            self._said_unwritable = False

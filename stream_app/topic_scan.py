@@ -41,6 +41,7 @@ async def open_consumer(
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         max_partition_fetch_bytes=fetch_bytes,
+        isolation_level="read_committed",  # what was aborted never happened
     )
     try:
         await consumer.start()

@@ -28,18 +28,18 @@ class UpdateSchema:
     half: bool
     """Whether vectors are float16 bytes; an array of float otherwise."""
     interests: bool
-    """Whether a list of interests stands at the end."""
+    """Whether an array of vectors, one per interest, stands at its end."""
 
 
-def _load(file: str, *, half: bool, interests: bool) -> UpdateSchema:
+def _load(file: str, *, half: bool, interests: bool = False) -> UpdateSchema:
     schema = json.loads(resources.files("stream_app").joinpath(file).read_text())
     crc = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
     parsed = cast(dict[str, Any], fastavro.parse_schema(schema))
     return UpdateSchema(file, parsed, b"\xc3\x01" + bytes.fromhex(crc), half, interests)
 
 
-PLAIN = _load("update.avsc", half=False, interests=False)
-PLAIN16 = _load("update16.avsc", half=True, interests=False)
+PLAIN = _load("update.avsc", half=False)
+PLAIN16 = _load("update16.avsc", half=True)
 WITH_INTERESTS = _load("update-interests.avsc", half=False, interests=True)
 WITH_INTERESTS16 = _load("update16-interests.avsc", half=True, interests=True)
 

@@ -38,8 +38,12 @@ UpdateFormat = Literal["json", "avro"]
 Vector = npt.NDArray[np.float32]
 
 
-class Update(msgspec.Struct, frozen=True):
-    """What a reader gets: a user's interest after the source record at ``applied_offset``."""
+class Update(msgspec.Struct, frozen=True, gc=False):
+    """What a reader gets: a user's interest after the source record at ``applied_offset``.
+
+    The cycle collector passes over it (``gc=False``): it refers to nothing that could refer back,
+    and a reader holds one per user.
+    """
 
     user_id: str
     vector: Sequence[float]
@@ -62,7 +66,7 @@ class Update(msgspec.Struct, frozen=True):
     """One vector per interest, where ``publish_interests`` is set and the model has them."""
 
 
-class _JsonUpdate(Update, frozen=True):
+class _JsonUpdate(Update, frozen=True, gc=False):
     """An update as its JSON says it: vectors are numbers, or base64 of float16."""
 
     vector: tuple[float, ...] | str  # type: ignore[assignment]

@@ -14,7 +14,8 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
-from stream_app import topics
+from state.database import DatabaseDamaged, DatabaseFull
+from stream_app import topic_watch, topics
 from stream_app.burials import Burials
 from stream_app.catalogue import Catalogue
 from stream_app.changelog import Changelog
@@ -36,6 +37,7 @@ from stream_app.errors import (
     RestartWorker,
     WaitForBroker,
 )
+from stream_app.failures import is_expected
 from stream_app.intake import Intake
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
@@ -121,8 +123,13 @@ class Worker:
             table_standby_replicas=settings.standby_replicas,
         )
         app.owner = self
-        ends = self._bounds.ends if self._bounds else {}
-        install_transport(app, settings.events_topic, settings.micro_batch_linger_ms, ends)
+        install_transport(
+            app,
+            settings.events_topic,
+            settings.micro_batch_linger_ms,
+            settings.isolation_level,
+            self._bounds.ends if self._bounds else {},
+        )
         self._table = WindowTable(
             app,
             name="windows",
@@ -146,9 +153,8 @@ class Worker:
                 await self._take(event)
             except PartitionRevoked as error:
                 log.info("%s", error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - no event is acknowledged from here on
                 self._fail(error)
-                raise
 
     async def _take(self, event: Any) -> None:
         """One RecordBatch: decode, fold, and let the rounds know. Acknowledged at a checkpoint."""
@@ -166,9 +172,10 @@ class Worker:
                 "a restart resumes from the last commit"
             )
         partition.next_sequence += 1
+        partition.must_go_on(batch.records, self.settings.events_topic)
         await self._room(partition)
-        letters = await self._fold(partition, batch.records, message.offset)
-        partition.last_offset = message.offset
+        letters = await self._fold(partition, batch)
+        partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
         partition.taken.append(Taken(partition.tick, event))
         if letters:
@@ -179,17 +186,15 @@ class Worker:
         self._rounds.want()
         partition.cool(self.settings.hot_windows_max // len(self._partitions))
 
-    async def _fold(
-        self, partition: Partition, records: Sequence[ConsumerRecord], last_offset: int
-    ) -> list[DeadLetter]:
+    async def _fold(self, partition: Partition, batch: RecordBatch) -> list[DeadLetter]:
         """Decode and fold what is wanted; return the dead letters that are to be published."""
         if self._bounds is None:
-            return await self._intake.take(partition, records)
-        wanted = self._bounds.of_users(records)
-        self.counts.skipped += len(records) - len(wanted)
+            return await self._intake.take(partition, batch.records)
+        wanted = self._bounds.of_users(batch.records)
+        self.counts.skipped += len(batch.records) - len(wanted)
         warm, rest = self._bounds.warm_up(partition.number, wanted)
         await self._intake.take(partition, warm)
-        if not self._bounds.is_warm_up(partition.number, last_offset + 1):
+        if not self._bounds.is_warm_up(partition.number, batch.next_offset):
             partition.warmed_up()
         return await self._intake.take(partition, rest)
 
@@ -212,6 +217,12 @@ class Worker:
 
     async def _on_recovered(self) -> None:
         """Begin with the partitions whose windows Faust has just restored."""
+        try:
+            await self._begin()
+        except Exception as error:  # noqa: BLE001 - Faust would take it for a crash of its own
+            self._fail(error)
+
+    async def _begin(self) -> None:
         self._drop_partitions()
         actives = self.app.assignor.assigned_actives()
         topic = self.settings.events_topic
@@ -242,6 +253,9 @@ class Worker:
                     partition.last_offset = max(partition.last_offset, committed - 1)
                     if self._bounds and not self._bounds.is_warm_up(partition.number, committed):
                         partition.warming_up = False
+                await topic_watch.must_belong_together(
+                    settings, [partition.number for partition in partitions]
+                )
                 await self._rounds.own(partitions, within_ms)
             except PartitionRevoked as error:
                 log.info("%s", error)
@@ -256,6 +270,8 @@ class Worker:
         """Busy partitions notice strange records by their acknowledgements; idle ones must look."""
         while True:
             await asyncio.sleep(_IDLE_LOOK_S)
+            if self._partitions:  # also where there is nothing to write, and nobody would ask
+                self._lease.tell()
             idle = [each for each in self._ours() if each.is_idle()]
             try:
                 await self._changelog.look_after(idle)
@@ -295,6 +311,8 @@ class Worker:
                 "no last checkpoint within %.1f s: what is not stored is delivered again",
                 timeout_s,
             )
+        except (DatabaseDamaged, DatabaseFull) as error:
+            self._fail(error)
 
     # -- around the app
 
@@ -333,6 +351,7 @@ class Worker:
             self._rounds.run(),
             self._checkpoints.run(),
             self._look_after_idle(),
+            topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:
@@ -359,6 +378,7 @@ class Worker:
             settings.bootstrap_servers,
             counts,
             max_text_chars=settings.max_text_chars,
+            isolation_level=settings.isolation_level,
             changed=self._on_items_changed,
             bury=self._burials.bury_alone,
         )
@@ -456,7 +476,7 @@ class Worker:
             await self._catalogue.stop()
         await self._encoder_process.stop()
         if self._datadir.held:
-            self._status.write()
+            self._status.try_to_write()
         self._datadir.release()
 
     def held(self) -> Mapping[int, Partition]:
@@ -514,7 +534,8 @@ class Worker:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         self.failure = error
-        log.error("The worker cannot go on: %s", error, exc_info=error)
+        expected = is_expected(error, self.settings)
+        log.error("The worker cannot go on: %s", error, exc_info=None if expected else error)
         self.failed.set()
 
     def _describe(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from stream_app.delivery.fetching import LeasedConsumerThread
+from stream_app.delivery.fetching import Fetched, LeasedConsumerThread
 
 
 class RecordBatch(NamedTuple):
@@ -20,7 +20,9 @@ class RecordBatch(NamedTuple):
     sequence: int
     """Counted per partition from its assignment on: what gets lost inside Faust is noticed."""
     records: list[Any]
-    """aiokafka's records, oldest first."""
+    """aiokafka's records, oldest first. None, where only the commits have to go on."""
+    next_offset: int
+    """Where the next fetch begins; acknowledged, this is what is committed."""
 
 
 class PassThrough(faust.Schema[Any, Any]):
@@ -46,6 +48,7 @@ class BatchConsumer(driver.Consumer):
     linger_s: float
     source_ends: Mapping[int, int]
     """Partition -> offset at which reading ends; partitions without one are followed for ever."""
+    isolation_level: str
 
     def _new_consumer_thread(self) -> LeasedConsumerThread:
         return LeasedConsumerThread(self)
@@ -77,32 +80,35 @@ class BatchConsumer(driver.Consumer):
                 return
             if not self._leased.is_current(each):
                 continue  # Faust may have kept us waiting, and a rebalance has begun meanwhile
-            tp, records, *_ = each
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            if tp.topic != self.source_topic:
-                for record in records:
-                    yield tp, self._to_message(tp, record)
-            elif not each.at_end:
-                yield tp, self._batch_message(tp, records, generation)
-            elif (last := self.source_ends[tp.partition] - 1) >= (self._read_offset[tp] or 0):
-                # A gap behind the last record (compaction, transaction markers) is committed with
-                # it; there may be no record at all. What was committed before needs no message.
-                yield tp, self._batch_message(tp, records, generation, last)
+            self.app.monitor.track_tp_end_offset(each.tp, self.highwater(each.tp))
+            if each.tp.topic == self.source_topic:
+                yield each.tp, self._batch_message(each, generation)
+            else:
+                for record in each.records:
+                    yield each.tp, self._to_message(each.tp, record)
 
-    def _batch_message(
-        self, tp: TP, records: list[Any], generation: int, last_offset: int | None = None
-    ) -> ConsumerMessage:
+    def highwater(self, tp: TP) -> int:
+        """Return the offset up to which the partition can be read at present."""
+        if self.isolation_level == "read_committed":
+            stable = self._leased._ensure_consumer().last_stable_offset(tp)
+            if stable is not None and stable >= 0:
+                return cast(int, stable)
+        return super().highwater(tp)
+
+    def _batch_message(self, fetched: Fetched, generation: int) -> ConsumerMessage:
+        tp = fetched.tp
         if self._sequences_since != self.app.rebalancing_count:
             self._sequences_since = self.app.rebalancing_count
             self._sequences.clear()
-        batch = RecordBatch(self._sequences[tp], records)
+        batch = RecordBatch(self._sequences[tp], fetched.records, fetched.next_offset)
         self._sequences[tp] += 1
+        last = fetched.records[-1] if fetched.records else None
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            records[-1].offset if last_offset is None else last_offset,
-            records[-1].timestamp / 1000 if records else 0.0,
-            records[-1].timestamp_type if records else 0,
+            fetched.next_offset - 1,
+            last.timestamp / 1000 if last else 0.0,
+            last.timestamp_type if last else 0,
             [],
             None,
             batch,  # type: ignore[arg-type]  # where stock Faust has bytes
@@ -139,6 +145,7 @@ def install_transport(
     app: faust.App,
     source_topic: str,
     linger_ms: float,
+    isolation_level: str,
     source_ends: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
     """Make the app fetch through :class:`BatchConsumer`, up to ``source_ends`` where given."""
@@ -149,6 +156,7 @@ def install_transport(
             "source_topic": source_topic,
             "linger_s": linger_ms / 1000,
             "source_ends": source_ends,
+            "isolation_level": isolation_level,
         },
     )
     transport = BatchTransport(app.conf.broker_consumer, app)

@@ -33,14 +33,18 @@ at 1,000 events/s."""
 
 
 class Fetched(NamedTuple):
-    """What was drained of one partition at one moment."""
+    """What was drained of one partition at one moment.
+
+    No records, where what was drained holds none: the markers and aborted records of transactions,
+    and what compaction took away. They are passed on, for the commits have to get past them.
+    """
 
     tp: TP
     records: list[Any]
     seeks: int
     """How often the partition had been sought until then."""
-    at_end: bool = False
-    """Whether the partition has an end and has now been read up to it; said once per seek."""
+    next_offset: int
+    """Where the next fetch begins: behind the last record, or behind a gap that follows it."""
 
 
 class SourceConsumer(Protocol):
@@ -49,6 +53,7 @@ class SourceConsumer(Protocol):
     source_topic: str
     linger_s: float
     source_ends: Mapping[int, int]
+    isolation_level: str
     loop: asyncio.AbstractEventLoop
     beacon: Any
 
@@ -88,8 +93,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
     """``time.monotonic()`` when a heartbeat was sent that the coordinator then confirmed."""
 
     _ends: Mapping[TP, int] = MappingProxyType({})
-    _ended: Mapping[TP, int] = MappingProxyType({})
-    """Partitions read up to their end, and how often they had been sought by then."""
+    """Where reading ends, of the partitions that have an end."""
 
     def __init__(self, consumer: SourceConsumer) -> None:
         loop = consumer.loop
@@ -107,6 +111,9 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         self._ends = {
             cast(TP, TopicPartition(topic, n)): e for n, e in consumer.source_ends.items()
         }
+        self._isolation_level = consumer.isolation_level
+        self._passed: dict[TP, int] = {}
+        """Up to where each partition of the source topic is drained, records or not."""
         self._seeks: Counter[TP] = Counter()
         self._fetched: deque[Fetched] = deque()
         self._arrived = asyncio.Event()
@@ -141,6 +148,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
+        consumer._isolation_level = self._isolation_level
         return consumer
 
     async def take(self, timeout_s: float) -> list[Fetched]:
@@ -189,29 +197,47 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         if self.app.rebalancing:
             self._put_back({tp: of for tp, of in records.items() if self._is_source(tp)})
             records = {tp: of for tp, of in records.items() if not self._is_source(tp)}
-        elif self._ends:
-            return self._bounded(consumer, records)
-        return [Fetched(tp, of, self._seeks[tp]) for tp, of in records.items()]
+        gaps = self._with_gaps(wanted - records.keys())
+        drained: dict[TP, list[Any]] = {**{tp: [] for tp in gaps}, **records}
+        return [self._drained(tp, of) for tp, of in drained.items()]
 
-    def _bounded(self, consumer: Any, records: Mapping[TP, list[Any]]) -> list[Fetched]:
-        """Leave out what lies behind the ends, and say which partitions have come to theirs.
+    def _with_gaps(self, without_records: set[TP]) -> list[TP]:
+        """Return the source's partitions of which something was drained that holds no records."""
+        if self.app.rebalancing:
+            return []
+        return [
+            tp
+            for tp in without_records
+            if tp in self._passed and (self._position(tp) or 0) > self._passed[tp]
+        ]
+
+    def _drained(self, tp: TP, records: list[Any]) -> Fetched:
+        """Say up to where the partition is drained, and leave out what lies behind its end.
 
         By position, not by the last record: there may be none right before the end.
         """
-        fetched = []
-        for tp, end in self._ends.items():
-            position = _position(consumer, tp)
-            at_end = position is not None and position >= end and not self._has_ended(tp)
-            of = [record for record in records.get(tp, ()) if record.offset < end]
-            if at_end:
-                self._ended = {**self._ended, tp: self._seeks[tp]}
-            if at_end or of:
-                fetched.append(Fetched(tp, of, self._seeks[tp], at_end))
-        others = (tp for tp in records if tp not in self._ends)
-        return fetched + [Fetched(tp, records[tp], self._seeks[tp]) for tp in others]
+        behind = records[-1].offset + 1 if records else 0
+        if self._is_source(tp):
+            behind = max(behind, self._position(tp) or 0)
+            end = self._ends.get(tp)
+            if end is not None and behind > end:
+                behind = end
+                records = [record for record in records if record.offset < end]
+            self._passed[tp] = behind
+        return Fetched(tp, records, self._seeks[tp], behind)
 
     def _has_ended(self, tp: TP) -> bool:
-        return self._ended.get(tp) == self._seeks[tp]
+        """Tell whether there is an end and the partition is drained up to it."""
+        return tp in self._ends and self._passed.get(tp, 0) >= self._ends[tp]
+
+    def _position(self, tp: TP) -> int | None:
+        """Return where aiokafka fetches next; its own method would wait until that is known."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or tp not in assignment.tps:
+            return None
+        state = assignment.state_value(tp)
+        return cast(int, state.position) if state.has_valid_position else None
 
     def _wanted(self) -> set[TP]:
         """Return the partitions to fetch from now; of the source topic none in a rebalance."""
@@ -234,6 +260,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         self._seeks.update(partitions.keys())
+        self._passed |= partitions
         await super()._seek_wait(consumer, partitions)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -254,6 +281,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             to = begin.get(tp, offset)
             if to is not None and tp in ours:
                 self._seeks[tp] += 1
+                self._passed[tp] = to
                 consumer.seek(tp, to)
         return committed
 
@@ -283,13 +311,3 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
                 self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
                 return True
         return False
-
-
-def _position(consumer: Any, tp: TP) -> int | None:
-    """Return the offset of the next record, ``None`` while that is not known; never waits."""
-    subscription = consumer._subscription.subscription
-    assignment = None if subscription is None else subscription.assignment
-    if assignment is None or tp not in assignment.tps:
-        return None
-    state = assignment.state_value(tp)
-    return int(state.position) if state.has_valid_position else None

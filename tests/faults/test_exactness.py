@@ -1,122 +1,44 @@
-"""Whatever is done to the workers in the middle of a load, the outcome is the same.
+"""At full speed, with nothing drawn by lot: the outcome is exact.
 
-Each fault is a function that harms the workers while events keep coming; afterwards
-``Stream.verify`` holds the whole outcome against the plain reference: windows in the changelog and
-in RocksDB event for event, the last update of every user bit for bit, commits never ahead of
-effects and complete after a clean stop.
+What is done to workers at leisure is in ``test_plans.py``. ``Stream.verify`` holds the outcome
+against the plain reference: windows in the changelog and in RocksDB event for event, the last
+update of every user bit for bit, commits never ahead of effects and complete after a clean stop.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+import random
 from dataclasses import dataclass, field
 
 import pytest
 
 from tests.conftest import StreamMaker
+from tests.harness.fault import Fault
+from tests.harness.faults import worker_faults
 from tests.harness.load import Load
+from tests.harness.plan import TIGHT
 from tests.harness.scene import Scene
-from tests.harness.stream import STOP_S
 
 pytestmark = pytest.mark.faults
 
 LOAD = Load(events=20_000, users=200, items=60)
 
 
-def nothing(scene: Scene) -> None:
-    """No fault: what the others are compared with."""
-
-
-def kill_and_restart(scene: Scene) -> None:
-    """kill -9 in the middle, and a new start on the same disk."""
-    (worker,) = scene.workers
-    worker.kill()
-    worker.start().wait_running()
-
-
-def kill_with_the_disk_wiped(scene: Scene) -> None:
-    """kill -9 and nothing left of RocksDB: the changelog has it all."""
-    (worker,) = scene.workers
-    worker.kill()
-    shutil.rmtree(worker.datadir)
-    worker.start().wait_running()
-
-
-def kill_one_of_two(scene: Scene) -> None:
-    """kill -9 of one worker, whose partitions the other takes over."""
-    victim, survivor = scene.workers
-    victim.kill()
-    scene.stream.wait_shared([survivor])
-
-
-def terminate_and_restart(scene: Scene) -> None:
-    """SIGTERM in the middle of the load: exit 0 in time, then go on from there."""
-    (worker,) = scene.workers
-    worker.ask_to_stop()
-    assert worker.wait(STOP_S) == 0, worker.log_tail()
-    worker.start().wait_running()
-
-
-def one_two_one(scene: Scene) -> None:
-    """A second worker joins under load and leaves again: two rebalances without a fault."""
-    (first,) = scene.workers
-    second = scene.stream.worker()
-    scene.stream.wait_shared([first, second])
-    scene.feeder.wait_for(0.7)
-    second.ask_to_stop()
-    assert second.wait(STOP_S) == 0, second.log_tail()
-    scene.stream.wait_shared([first])
-
-
-def freeze_past_the_session(scene: Scene) -> None:
-    """SIGSTOP until the other has taken over, then SIGCONT: it must not write the past."""
-    frozen, other = scene.workers
-    frozen.freeze()
-    scene.stream.wait_shared([other])
-    scene.feeder.wait_for(0.9)
-    frozen.thaw_and_rejoin()
-    scene.stream.wait_shared([frozen, other])
-    scene.feeder.finish()
-    scene.stream.drain()
-    scene.stream.wait_healed()
-
-
 @dataclass(frozen=True)
 class Case:
     """A fault, how many workers it needs, and the pace that leaves time for it."""
 
-    inflict: Callable[[Scene], None]
+    inflict: Fault
     workers: int = 1
-    over_s: float = 5
+    over_s: float = 0.5
     settings: dict[str, object] = field(default_factory=dict)
 
 
-TIGHT: dict[str, object] = {
-    "hot_windows_max": 40,
-    "dirty_users_max": 20,
-    "record_batches_max": 2,
-    "fetch_max_records": 200,
-    "micro_batch_max_users": 16,
-    "text_cache_rows": 100,
-}
-"""Every cap far below what the load wants: windows leave memory, texts leave their rows, fetching
-waits for checkpoints, and micro-batches need more texts than there are rows."""
-
 CASES = {
-    "nothing": Case(nothing, over_s=0.5),
-    "tight-caps": Case(nothing, over_s=0.5, settings=TIGHT),
-    "kill-and-restart": Case(kill_and_restart),
-    "kill-and-wipe": Case(kill_with_the_disk_wiped),
-    "kill-one-of-two": Case(kill_one_of_two, workers=2, over_s=8),
-    "kill-one-of-two-with-standby": Case(
-        kill_one_of_two, workers=2, over_s=8, settings={"standby_replicas": 1}
-    ),
-    "terminate-and-restart": Case(terminate_and_restart),
-    "rebalance-1-2-1": Case(one_two_one, over_s=10),
-    "freeze": Case(freeze_past_the_session, workers=2, over_s=12),
+    "nothing": Case(worker_faults.nothing),
+    "tight-caps": Case(worker_faults.nothing, settings=TIGHT),
     # Much is on its way to the broker when it stops, and nobody writes after the thaw.
-    "freeze-at-full-speed": Case(freeze_past_the_session, workers=2, over_s=1.5),
+    "freeze-at-full-speed": Case(worker_faults.freeze, workers=2, over_s=1.5),
 }
 
 
@@ -130,7 +52,7 @@ def test_the_outcome_is_exact_after(case: Case, make_stream: StreamMaker) -> Non
     feeder = stream.feed(LOAD.messages(), case.over_s)
     feeder.wait_for(0.3)
     stream.wait_published()
-    case.inflict(Scene(stream, workers, feeder))
+    case.inflict(Scene(stream, workers, feeder), random.Random(7))
     feeder.finish()
     reference = stream.verify()
     assert min(reference.outcomes[kind] for kind in ("folded", "duplicate", "late")) > 100

@@ -47,6 +47,10 @@ class Feeder:
         self.wait_for(1.0)
         self._thread.join()
 
+    def finished(self) -> bool:
+        """Tell whether nothing more will come."""
+        return not self._thread.is_alive()
+
     def stop(self) -> None:
         """Give up on what is left; for the end of a failed test."""
         self._stopped.set()

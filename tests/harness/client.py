@@ -181,7 +181,11 @@ class KafkaClient:
 
     async def _consumer(self) -> AIOKafkaConsumer:
         if self._reader is None:
-            reader = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+            reader = AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+            )
             await reader.start()
             self._reader = reader
         return self._reader
@@ -207,7 +211,7 @@ class KafkaClient:
 
 async def _produce(bootstrap: str, topic: str, messages: list[Message]) -> None:
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_request_size=8 << 20
+        bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_request_size=16 << 20
     )
     await producer.start()
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import faust
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
@@ -81,6 +82,9 @@ def test_the_consumer_still_keeps_its_acks_where_we_take_them() -> None:
     source = inspect.getsource(Consumer)
     for name in ("_acked", "_acked_index", "flow_active", "can_resume_flow"):
         assert f"self.{name}" in source, f"Consumer.{name} is gone: BatchConsumer needs it"
+    source = inspect.getsource(AIOKafkaConsumer)
+    for name in ("_isolation_level", "_fetch_max_wait_ms", "_subscription", "_max_poll_records"):
+        assert f"self.{name}" in source, f"AIOKafkaConsumer.{name} is gone: fetching needs it"
 
 
 def bare_consumer() -> Any:
@@ -119,12 +123,13 @@ def test_a_fetch_is_one_message_at_its_last_offset_and_numbered() -> None:
     consumer._sequences_since = 1
     consumer.app = SimpleNamespace(rebalancing_count=1)
     records = [record(7), record(8), record(12)]
-    message = consumer._batch_message(SOURCE, records, generation=4)
+    fetched = Fetched(SOURCE, records, 0, next_offset=13)
+    message = consumer._batch_message(fetched, generation=4)
     assert (message.offset, message.tp, message.generation_id) == (12, SOURCE, 4)
-    assert message.value == RecordBatch(0, records)
-    assert consumer._batch_message(SOURCE, records, 4).value.sequence == 1
+    assert message.value == RecordBatch(0, records, 13)
+    assert consumer._batch_message(fetched, 4).value.sequence == 1
     consumer.app.rebalancing_count = 2
-    assert consumer._batch_message(SOURCE, records, 5).value.sequence == 0
+    assert consumer._batch_message(fetched, 5).value.sequence == 0
 
 
 class Position:
@@ -136,6 +141,15 @@ class Position:
         self.committed_offsets = committed
         self._log_starts = log_starts
         self.sought: dict[TP, int] = {}
+        self.fetch_next = {tp: offset for tp, offset in committed.items() if offset is not None}
+        self._subscription = SimpleNamespace(
+            subscription=SimpleNamespace(
+                assignment=SimpleNamespace(tps=self.fetch_next.keys(), state_value=self._state)
+            )
+        )
+
+    def _state(self, tp: TP) -> Any:
+        return SimpleNamespace(has_valid_position=True, position=self.fetch_next[tp])
 
     def assignment(self) -> set[TP]:
         return set(self.committed_offsets)
@@ -155,6 +169,7 @@ def bare_thread(position: Position, rebalancing: bool = False) -> Any:
     thread: Any = object.__new__(LeasedConsumerThread)
     thread._source_topic = "events"
     thread._seeks = Counter()
+    thread._passed = {}
     thread._fetched = deque()
     thread._arrived, thread._taken = asyncio.Event(), asyncio.Event()
     thread._consumer = position
@@ -186,6 +201,26 @@ async def test_what_arrives_is_handed_over() -> None:
     assert await taken(thread) == [(SOURCE, [7, 8]), (OTHER, [3])]
     assert thread.wanted == {SOURCE, OTHER}
     assert await thread.take(0.01) == []
+
+
+async def test_a_commit_goes_past_what_holds_no_records() -> None:
+    """Markers and aborted records of transactions, and what compaction took: once, not for ever."""
+    position = Position({SOURCE: 7}, {})
+    thread = bare_thread(position)
+    await thread._seek_to_committed()
+    position.fetch_next[SOURCE] = 10  # behind the records 7 and 8 lies a marker
+    ends = [(each.tp, each.next_offset) for each in await thread._fetch()]
+    assert ends == [(SOURCE, 10), (OTHER, 4)]
+    thread.arriving = {}
+    assert await thread._fetch() == []
+    position.fetch_next[SOURCE] = 13  # and now an aborted transaction alone
+    (gap,) = await thread._fetch()
+    assert (gap.tp, gap.records, gap.next_offset) == (SOURCE, [], 13)
+    assert thread.is_current(gap)
+    assert await thread._fetch() == []
+    position.fetch_next[SOURCE] = 20
+    thread.app.rebalancing = True
+    assert await thread._fetch() == []
 
 
 async def test_in_a_rebalance_events_are_put_back_and_changelogs_go_on() -> None:
@@ -231,13 +266,13 @@ async def test_a_rebalance_that_begins_while_batches_are_handed_on_ends_it_at_on
     consumer.source_topic, consumer.app, consumer._thread = "events", thread.app, thread
     consumer.flow_active, consumer.highwater = True, lambda _: 0
     consumer._sequences, consumer._sequences_since = defaultdict(int), -1
-    thread._fetched += [Fetched(SOURCE, [record(7)], 0), Fetched(second, [record(7)], 0)]
+    thread._fetched += [Fetched(SOURCE, [record(7)], 0, 8), Fetched(second, [record(7)], 0, 8)]
     handed = consumer.getmany(0.01)
     assert (await anext(handed))[0] == SOURCE
     thread.app.rebalancing, thread.app.rebalancing_count = True, 2
     assert [tp async for tp, _ in handed] == []
     thread.app.rebalancing = False
-    thread._fetched.append(Fetched(second, [record(7)], 0))
+    thread._fetched.append(Fetched(second, [record(7)], 0, 8))
     ((_, message),) = [each async for each in consumer.getmany(0.01)]
     assert message.value.sequence == 0
 
@@ -283,57 +318,47 @@ def test_the_end_of_a_rebalance_does_not_end_the_next_one(rebalanced: Any) -> No
     assert not rebalanced.rebalancing
 
 
-def ending_thread(at: int, end: int) -> Any:
-    """A thread whose source ends at ``end``; aiokafka's position is ``at``."""
-    thread = bare_thread(Position({SOURCE: 7}, {}))
-    thread._ends, thread._ended = {SOURCE: end}, {}
-    state = SimpleNamespace(has_valid_position=True, position=at)
-    thread._consumer._subscription = SimpleNamespace(
-        subscription=SimpleNamespace(
-            assignment=SimpleNamespace(tps={SOURCE}, state_value=lambda _: state)
-        )
-    )
-    thread.at = state
-    return thread
+async def ending_thread(end: int, committed: int = 7) -> tuple[Any, Position]:
+    """A thread whose source ends at ``end``, sought to what is committed; 7 and 8 are there."""
+    position = Position({SOURCE: committed}, {})
+    thread = bare_thread(position)
+    thread._ends = {SOURCE: end}
+    await thread._seek_to_committed()
+    return thread, position
 
 
 async def test_what_lies_behind_the_end_is_left_out_and_the_end_is_said_once() -> None:
-    thread = ending_thread(at=9, end=8)
+    thread, position = await ending_thread(end=8)
+    position.fetch_next[SOURCE] = 9
     found = {each.tp: each for each in await thread._fetch()}
     assert [record.offset for record in found[SOURCE].records] == [7]
-    assert found[SOURCE].at_end
+    assert found[SOURCE].next_offset == 8
     assert [record.offset for record in found[OTHER].records] == [3]
     thread.arriving = {OTHER: [record(4)]}
     assert [each.tp for each in await thread._fetch()] == [OTHER]
     assert thread.wanted == {OTHER}  # no more is fetched of it
-    thread._seeks[SOURCE] += 1  # a rebalance: what was drained may be gone
-    assert [each.at_end for each in await thread._fetch() if each.tp == SOURCE] == [True]
+    await thread._seek_to_committed()  # a rebalance: what was drained may be gone
+    position.fetch_next[SOURCE] = 9
+    assert Fetched(SOURCE, [], 2, 8) in await thread._fetch()
 
 
 async def test_a_gap_before_the_end_is_passed_by_position() -> None:
-    thread = ending_thread(at=9, end=12)
-    assert [each.at_end for each in await thread._fetch() if each.tp == SOURCE] == [False]
-    thread.arriving, thread.at.position = {}, 12  # markers only
-    assert await thread._fetch() == [Fetched(SOURCE, [], 0, True)]
+    thread, position = await ending_thread(end=12)
+    position.fetch_next[SOURCE] = 9
+    assert [each.next_offset for each in await thread._fetch() if each.tp == SOURCE] == [9]
+    thread.arriving, position.fetch_next[SOURCE] = {}, 12  # markers only
+    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
+    assert await thread._fetch() == []
+
+
+async def test_a_gap_across_the_end_ends_there() -> None:
+    thread, position = await ending_thread(end=12)
+    thread.arriving, position.fetch_next[SOURCE] = {SOURCE: [record(14)]}, 15
+    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
 
 
 async def test_an_end_committed_before_needs_no_message() -> None:
-    thread = ending_thread(at=12, end=12)
-    thread.app = SimpleNamespace(
-        rebalancing=False,
-        rebalancing_count=1,
-        consumer_generation_id=4,
-        monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
-    )
-    consumer: Any = object.__new__(Handing)
-    consumer.source_topic, consumer.app, consumer._thread = "events", thread.app, thread
-    consumer.source_ends = {0: 12}
-    consumer.flow_active, consumer.highwater = True, lambda _: 0
-    consumer._sequences, consumer._sequences_since = defaultdict(int), -1
-    consumer._read_offset = {SOURCE: 12}
-    thread._fetched.append(Fetched(SOURCE, [], 0, True))
-    assert [tp async for tp, _ in consumer.getmany(0.01)] == []
-    consumer._read_offset = {SOURCE: 9}
-    thread._fetched.append(Fetched(SOURCE, [], 0, True))
-    ((_, message),) = [each async for each in consumer.getmany(0.01)]
-    assert (message.offset, message.value) == (11, RecordBatch(0, []))
+    thread, position = await ending_thread(end=12, committed=12)
+    thread.arriving, position.fetch_next[SOURCE] = {OTHER: [record(4)]}, 12
+    assert [each.tp for each in await thread._fetch()] == [OTHER]
+    assert thread.wanted == {OTHER}

@@ -135,8 +135,8 @@ def test_an_update_without_interests_has_the_bytes_it_had_before_there_were_any(
     assert value == golden
     update = updates.decode(golden)
     assert (list(update.vector), update.interests) == ([0.5, -1.0], ())
-    each = {name: list(numbers) for name, numbers in update.granularities.items()}
-    assert each == {"word": [0.5, -1.0], "document": [-0.5, 1.0]}
+    found = {name: list(each) for name, each in update.granularities.items()}
+    assert found == {"word": [0.5, -1.0], "document": [-0.5, 1.0]}
 
 
 @pytest.mark.parametrize(
@@ -266,20 +266,20 @@ def test_what_another_avro_writer_says_is_read_alike(
         "schema_version": 1, "user_id": user_id, "vector": each, "model_id": "cafe", "time_ms": 7,
         "topic": "t", "partition": 3, "applied_offset": offset, "event_count": 2,
         "weights": {"word": 0.5, "document": 0.25}, "granularities": {"word": each},
+        "interests": [each, each],
     }  # fmt: skip
-    if schema.interests:
-        record["interests"] = [each, each]
     written = io.BytesIO()
     fastavro.schemaless_writer(written, schema.parsed, record)
-    update = updates.decode(schema.prefix + written.getvalue())
+    value = schema.prefix + written.getvalue()
+    update = updates.decode(value)
     assert list(update.vector) == list(update.granularities["word"]) == numbers
-    assert [list(each) for each in update.interests] == [numbers] * 2 * schema.interests
+    assert list(map(list, update.interests)) == ([numbers, numbers] if schema.interests else [])
     assert (update.user_id, update.applied_offset) == (user_id, offset)
     assert update.weights == {"word": 0.5, "document": 0.25}
     with pytest.raises(FixData, match="an update that cannot be read"):
-        updates.decode(schema.prefix + written.getvalue()[:-1])
+        updates.decode(value[:-1])
     with pytest.raises(FixData, match="left over"):
-        updates.decode(schema.prefix + written.getvalue() + b"x")
+        updates.decode(value + b"x")
 
 
 def test_arrays_in_sized_blocks_are_read() -> None:

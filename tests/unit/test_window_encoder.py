@@ -1,0 +1,117 @@
+"""Vectors that are no numbers: found, halved down to the user they are of, never handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+import encoders
+from encoders.interface import Float32, Interests
+from state.window import Window
+from stream_app import encoder_child
+from stream_app.dead_letters import DeadLetter
+from stream_app.encoder_process import EncoderProcess
+from stream_app.encoding import WindowEncoder
+from stream_app.settings import Settings
+from stream_app.status import Counts
+
+
+class Titles:
+    """A catalogue in which every item is called by its id."""
+
+    def texts(self, item_ids: Sequence[str]) -> list[str | None]:
+        return list(item_ids)
+
+    def media(self, item_ids: Sequence[str]) -> list[Float32 | None]:
+        return [None] * len(item_ids)
+
+
+class Inline:
+    """An encoder process without a process: the stub, whose vectors of some texts are NaN."""
+
+    epoch = 1
+
+    def __init__(self) -> None:
+        config = Settings(encoder="stub", stub_dimensions=8, text_cache_rows=64).encoder_config()
+        self._encoder = encoders.build(config)
+        self.info = self._encoder.info
+        self._bad_rows: set[int] = set()
+        self.batches: list[int] = []
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        if function is encoder_child.request_texts:
+            self._bad_rows |= {row for row, text in arguments[0] if text.startswith("bad")}
+            return self._encoder.put_texts(*arguments)
+        if function is encoder_child.request_item_vectors:
+            vectors = self._encoder.item_vectors(*arguments)
+            vectors[np.isin(arguments[0], list(self._bad_rows))] = np.inf
+            return vectors
+        assert function is encoder_child.request_interests
+        return self._interests(arguments[0])
+
+    def _interests(self, batch: encoders.WindowBatch) -> Interests:
+        interests = self._encoder.encode(batch)
+        users = len(batch.offsets) - 1
+        self.batches.append(users)
+        for user in range(users):
+            rows = batch.rows[batch.offsets[user] : batch.offsets[user + 1]]
+            if self._bad_rows & set(rows.tolist()):
+                interests.vectors[user, 3] = np.nan
+        return interests
+
+
+@pytest.fixture
+def letters() -> list[DeadLetter]:
+    return []
+
+
+@pytest.fixture
+def process() -> Inline:
+    return Inline()
+
+
+@pytest.fixture
+def encoder(process: Inline, letters: list[DeadLetter]) -> WindowEncoder:
+    return WindowEncoder(
+        cast(EncoderProcess, process),
+        Titles(),
+        Counts(),
+        rows=64,
+        with_granularities=False,
+        bury=letters.append,
+    )
+
+
+def seen(item: str) -> Window:
+    return Window(1, ("e",), b"\x00", (1,), (item,))
+
+
+async def test_a_vector_that_is_no_numbers_fails_its_user_alone(
+    encoder: WindowEncoder, process: Inline
+) -> None:
+    users = ["good-0", "good-1", "good-2", "bad-3", "good-4", "bad-5", "good-6", "good-7"]
+    encoded = await encoder.encode([seen(item) for item in users])
+    rows = list(encoded.rows())
+    for item, (vector, *_, failure) in zip(users, rows, strict=True):
+        if item.startswith("bad"):
+            assert vector is None
+            assert "NaN" in failure
+        else:
+            assert vector is not None
+            assert np.linalg.norm(vector) == pytest.approx(1)
+    assert process.batches[:2] == [8, 8], "the same once more, then halved"
+    assert sorted(set(process.batches)) == [1, 2, 4, 8]
+
+
+async def test_an_item_without_numbers_is_buried_and_the_others_published(
+    encoder: WindowEncoder, letters: list[DeadLetter]
+) -> None:
+    items, vectors = await encoder.item_vectors(["good-0", "bad-1", "good-2"])
+    assert items == ["good-0", "good-2"]
+    assert vectors.shape == (2, 8)
+    assert np.isfinite(vectors).all()
+    ((key, value, reason, *_),) = letters
+    assert (key, value, reason) == (b"bad-1", b"bad-1", "text-not-encodable")
