@@ -27,6 +27,7 @@ import psutil
 from benchmarks.soak.people import ITEMS, catalogue
 from benchmarks.soak.sampling import disk_bytes
 from benchmarks.soak.scene import SoakWorker
+from encoders.config import VectorFormat
 from encoders.interface import GRANULARITIES
 from state import codec
 from state.event import Event, EventType
@@ -37,15 +38,17 @@ from stream_app.producer import BatchProducer, OutRecord
 from stream_app.sender import open_sender
 from stream_app.settings import Settings
 from stream_app.topics import partition_of
-from stream_app.updates import UpdateEncoder
+from stream_app.updates import UpdateEncoder, UpdateFormat
 
 EVENTS_PER_USER = 20
 _PARTITIONS = 8
 _BASE_MS = 1_790_000_000_000
 _DAY_MS = 86_400_000
 _CHUNK_USERS = 2_000
-_SAMPLE_USERS = 5_000
 _DIMENSIONS = 384
+_FORMATS: tuple[tuple[UpdateFormat, VectorFormat], ...] = (
+    ("json", "float32"), ("json", "float16"), ("avro", "float32"), ("avro", "float16"),
+)  # fmt: skip
 _TYPES = (EventType.VIEW, EventType.VIEW, EventType.VIEW, EventType.CLICK, EventType.PURCHASE)
 _MIB = 1 << 20
 _HOT = "hot"
@@ -100,38 +103,24 @@ def fill(bootstrap: str, topic: str, first: int, users: int) -> None:
     asyncio.run(_fill(bootstrap, topic, first, users))
 
 
-async def _sample_updates(settings: Settings, data: Path) -> dict[str, float]:
-    """Return bytes per user of the updates topic, by format, measured on a sample."""
-    random = np.random.default_rng(2)
-    vectors = random.standard_normal((_SAMPLE_USERS, _DIMENSIONS)).astype(np.float32)
+def sample_updates(random: np.random.Generator, users: int) -> dict[str, list[OutRecord]]:
+    """Return the updates of some users with vectors in random directions, by format."""
+    vectors = random.standard_normal((users, _DIMENSIONS)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     weights = [0.0] * (len(GRANULARITIES) - 1) + [1.0]
-    found = {}
-    for update_format in ("json", "avro"):
-        for numbers in ("float32", "float16"):
-            topic = f"sample-{update_format}-{numbers}"
-            of_sample = settings.model_copy(update={"updates_topic": topic})
-            await topics.create(of_sample)
-            encoder = UpdateEncoder(
-                update_format, "21a4ced65ee2c870", settings.events_topic, GRANULARITIES, weights,
-                numbers,
-            )  # fmt: skip
-            records = [
-                OutRecord(
-                    user_key(user),
-                    encoder.encode(
-                        user_key(user).decode(), vectors[user], None, _BASE_MS, 0, user, 20
-                    ),
-                    encoder.headers(user),
-                )
-                for user in range(_SAMPLE_USERS)
-            ]
-            producer = BatchProducer(settings.bootstrap_servers, 60)
-            await producer.start([topic])
-            await producer.send(topic, 0, records)
-            await producer.stop()
-            log = (data / f"{topic}-0").glob("*.log")
-            found[f"{update_format} {numbers}"] = sum(f.stat().st_size for f in log) / _SAMPLE_USERS
+    found: dict[str, list[OutRecord]] = {}
+    for update_format, numbers in _FORMATS:
+        encoder = UpdateEncoder(
+            update_format, "21a4ced65ee2c870", "interest.events", GRANULARITIES, weights, numbers
+        )
+        found[f"{update_format} {numbers}"] = [
+            OutRecord(
+                user_key(user),
+                encoder.encode(user_key(user).decode(), vectors[user], None, _BASE_MS, 0, user, 20),
+                encoder.headers(user),
+            )
+            for user in range(users)
+        ]
     return found
 
 
@@ -198,14 +187,13 @@ class Million:
         self._per_user("rocksdb_after_restart", [self._worker.datadir / "faust"])
         self._heat()
         self._worker.stop()
-        self.found["updates_bytes_per_user"] = asyncio.run(_sample_updates(settings, self._data))
         return self.found
 
     def _fill_changelog(self) -> None:
         began_s = time.monotonic()
         half = self._users // 2
         topic = self._settings.changelog_topic
-        before = self._changelog_bytes()
+        before = self._topic_bytes(topic)
         with ProcessPoolExecutor(2) as pool:
             jobs = [
                 pool.submit(fill, self._settings.bootstrap_servers, topic, first, count)
@@ -214,10 +202,10 @@ class Million:
             for job in jobs:
                 job.result()
         self.found["fill_s"] = time.monotonic() - began_s
-        self.found["changelog_bytes_per_user"] = (self._changelog_bytes() - before) / self._users
+        self.found["changelog_bytes_per_user"] = (self._topic_bytes(topic) - before) / self._users
 
-    def _changelog_bytes(self) -> int:
-        logs = self._data.glob(f"{self._settings.changelog_topic}-*/*.log")
+    def _topic_bytes(self, topic: str) -> int:
+        logs = self._data.glob(f"{topic}-*/*.log")
         return sum(log.stat().st_size for log in logs)
 
     def _start(self, name: str) -> None:
@@ -229,10 +217,13 @@ class Million:
     def _heat(self) -> None:
         """Events of a quarter more users than windows may be kept in memory."""
         users = min(self._users, self._settings.hot_windows_max * 5 // 4)
+        updates = self._topic_bytes(self._settings.updates_topic)
         before = self._worker.status()["counts"]["records"]
         asyncio.run(_play(self._settings, users, _HOT))
         self._wait_folded(before + users)
         status = self._worker.status()
+        published = self._topic_bytes(self._settings.updates_topic) - updates
+        self.found["updates_json_bytes_per_user"] = published / users
         self.found["windows_in_memory"] = status["users_hot"]
         self.found["memory_hot_mib"] = self._memory_mib()
         self.found["rocksdb_memory_mib"] = status["rocksdb_memory_bytes"] / _MIB
