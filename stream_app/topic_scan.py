@@ -25,8 +25,11 @@ async def open_consumer(
     *,
     from_beginning: bool = True,
     fetch_bytes: int = _FETCH_BYTES,
+    isolation_level: str = "read_committed",
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a consumer of ``partitions`` (None: all) that belongs to no group.
+
+    By default what was aborted never happened.
 
     Raises:
         WaitForBroker: the broker does not answer.
@@ -41,7 +44,7 @@ async def open_consumer(
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         max_partition_fetch_bytes=fetch_bytes,
-        isolation_level="read_committed",  # what was aborted never happened
+        isolation_level=isolation_level,
     )
     try:
         await consumer.start()

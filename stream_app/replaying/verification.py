@@ -117,6 +117,7 @@ async def _encoder(settings: Settings) -> AsyncIterator[tuple[WindowEncoder, Enc
             settings.bootstrap_servers,
             counts,
             max_text_chars=settings.max_text_chars,
+            isolation_level=settings.isolation_level,
             changed=lambda _: None,
             bury=lambda _: None,  # the worker has buried it before
         )
@@ -260,7 +261,10 @@ class _Verification:
 @asynccontextmanager
 async def _reader(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     async with open_consumer(
-        settings.bootstrap_servers, topic, fetch_bytes=_FETCH_BYTES
+        settings.bootstrap_servers,
+        topic,
+        fetch_bytes=_FETCH_BYTES,
+        isolation_level=settings.isolation_level,  # as the worker reads the events
     ) as consumer:
         yield consumer
 
