@@ -29,7 +29,7 @@ async def open_consumer(
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a consumer of ``partitions`` (None: all) that belongs to no group.
 
-    By default what was aborted never happened.
+    What was aborted never happened, unless ``isolation_level`` says otherwise.
 
     Raises:
         WaitForBroker: the broker does not answer.
@@ -43,8 +43,8 @@ async def open_consumer(
         bootstrap_servers=bootstrap_servers,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        max_partition_fetch_bytes=fetch_bytes,
         isolation_level=isolation_level,
+        max_partition_fetch_bytes=fetch_bytes,
     )
     try:
         await consumer.start()

@@ -67,7 +67,11 @@ async def verify(settings: Settings, request: Request, show: Show) -> Verified:
     # First: everything committed by now is published and stored by now.
     committed = await topics.committed(settings)
     async with (
-        open_consumer(settings.bootstrap_servers, settings.events_topic) as consumer,
+        open_consumer(
+            settings.bootstrap_servers,
+            settings.events_topic,
+            isolation_level=settings.isolation_level,
+        ) as consumer,
         _encoder(settings) as (encoder, info),
     ):
         log = await read_log(settings, consumer)
