@@ -153,7 +153,8 @@ class PartitionTable:
         for key in gone:
             batch.delete(key)
         batch.put(_ERA_KEY, b"%d" % mark.era)
-        self._db.write(batch)
+        with database.told_apart(self.path):
+            self._db.write(batch)
         self.era = mark.era
         self._forgotten.clear()
         return gone

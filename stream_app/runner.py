@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvloop
+from aiokafka.errors import KafkaError
+from faust.tables.recovery import ServiceStopped
 
 from encoders.interface import EncoderInfo
 from stream_app.errors import ReportBug, RestartWorker
@@ -17,6 +19,8 @@ from stream_app.failures import explained
 from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
 from stream_app.worker import Worker
+
+log = logging.getLogger("stream_app.runner")
 
 _COLLECT_EVERY_S = 3600.0
 
@@ -54,6 +58,7 @@ async def _run(
     garbage = asyncio.create_task(_collect_garbage_rarely())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_forgotten_task)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     starting = asyncio.create_task(worker.app.start())
@@ -86,6 +91,18 @@ async def _run(
     if stop.is_set() and isinstance(told, ReportBug):
         return RestartWorker.exit_code
     raise told from failure
+
+
+def _on_forgotten_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what nobody waited for; of Kafka in one line, for whoever sent it has told of it.
+
+    Faust leaves a task behind where the worker stops during a recovery; that is no news.
+    """
+    error = context.get("exception")
+    if isinstance(error, KafkaError):
+        log.warning("%s: %r", context["message"], error)
+    elif not isinstance(error, ServiceStopped):
+        loop.default_exception_handler(context)
 
 
 async def _stopped(worker: Worker) -> None:

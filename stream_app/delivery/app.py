@@ -66,6 +66,13 @@ class BatchApp(faust.App):
         """
         return super().FlowControlQueue(maxsize, clear_on_resume=False)
 
+    def _on_rebalance_when_stopped(self) -> None:
+        """Do nothing: the consumer is stopped in its turn.
+
+        Stock Faust closes its connections right here, from within aiokafka's rejoining, which then
+        waits for ever on one of them; and the stop waits for that.
+        """
+
     async def on_first_start(self) -> None:
         """Let the owner get ready, then start as Faust does."""
         await self.owner.before_start()

@@ -22,6 +22,7 @@ from faust.types import TP
 
 _COMMIT_RETRY_S = 0.5
 _REBALANCING_POLL_S = 0.05
+_CANCEL_AGAIN_S = 0.2
 _FETCH_MAX_WAIT_MS = 200
 """How long the broker may hold a fetch back while there is nothing new. A partition whose records
 nobody had drained when the fetch went out is not in it and waits as long; Faust has 1,500."""
@@ -166,6 +167,8 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         """Tell whether this may be handed on at this moment; if not, it comes again."""
         if self.app.rebalancing and self._is_source(fetched.tp):
             return False
+        if fetched.tp not in self._ensure_consumer().assignment():
+            return False  # a changelog's, drained before a rebalance took it from us
         return fetched.seeks == self._seeks[fetched.tp]
 
     async def _fetch_ahead(self) -> None:
@@ -284,6 +287,23 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
                 self._passed[tp] = to
                 consumer.seek(tp, to)
         return committed
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group and disconnect."""
+        await self._stop_coordinating()
+        await super().on_thread_stop()
+
+    async def _stop_coordinating(self) -> None:
+        """End our part in a rebalance under way.
+
+        aiokafka joins the group anew before it leaves it, and waits for all others to do so.
+        """
+        if self._consumer is None:
+            return
+        coordinating = self._consumer._coordinator._coordination_task
+        while not coordinating.done():
+            coordinating.cancel()  # perhaps in vain: its heartbeats, if awaited, swallow one
+            await asyncio.wait([coordinating], timeout=_CANCEL_AGAIN_S)
 
     async def _gather_remaining_tasks(self) -> None:
         """Leave the loop's other tasks alone: it is the worker's."""

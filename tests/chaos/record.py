@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from stream_app.kafka_server import external_bootstrap
 from tests.harness.inflicting import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
+_IS_ERROR = re.compile(r"[A-Za-z_.]+(Error|Exception|Restart\w+|Wait\w+):")
 _PACKAGES = ("faust-streaming", "aiokafka", "rocksdict")
 _CODE = ("stream_app", "encoders", "state")
 
@@ -77,7 +79,7 @@ class Record:
             compacted=outcome.compacted,
             stale_dropped=outcome.stale_dropped,
             intrusions=outcome.intrusions,
-            error=next((line for line in lines if "Error" in line), lines[-1])[:300]
+            error=next((line for line in lines if _IS_ERROR.match(line)), lines[-1])[:300]
             if lines
             else "",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,6 +20,7 @@ def page(records: Sequence[Record], sessions: Sequence[Session], recovery: str) 
         "summary": _summary(records),
         "matrix": _matrix(records),
         "zombies": _zombies(records),
+        "failed": _failed(records),
         "seeds": _seeds(records),
         "environment": _environment(sessions, records),
         "recovery": recovery,
@@ -68,7 +69,7 @@ def _matrix(records: Sequence[Record]) -> str:
 def _meaning(spec: FaultSpec | None) -> str:
     if spec is None:
         return "(no longer there)"
-    return (spec.inflict.__doc__ or "").strip().split("\n")[0]
+    return spec.meaning
 
 
 def _zombies(records: Sequence[Record]) -> str:
@@ -84,28 +85,46 @@ def _zombies(records: Sequence[Record]) -> str:
     )
 
 
-def _seeds(records: Sequence[Record]) -> str:
-    by_kind: defaultdict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_kind[record.kind].append(record)
+def _failed(records: Sequence[Record]) -> str:
     rows = [
         (
+            f"{record.seed}" + (f" `--kind {record.kind}`" if record.kind else ""),
+            " + ".join(f"`{name}`" for name in record.faults),
+            f"`{record.commit}`",
+            record.error.partition("\n")[0][:120]
+            .replace("|", "/")
+            .replace("<", "(")
+            .replace(">", ")"),
+        )
+        for record in records
+        if not record.passed
+    ]
+    return _table(("seed", "faults", "commit", "what was found"), rows) if rows else "None."
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    """Return a row for each kind and commit, oldest first: a seed's plan is of its commit."""
+    groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.commit, record.kind].append(record)
+    rows = [
+        (
+            f"`{commit}`",
             f"`{kind}`" if kind else "any",
             len(of_it),
             sum(record.passed for record in of_it),
             _ranges(record.seed for record in of_it),
         )
-        for kind, of_it in sorted(by_kind.items())
+        for (commit, kind), of_it in groups.items()
     ]
-    return _table(("drawn as", "plans", "passed", "seeds"), rows)
+    return _table(("commit", "drawn as", "plans", "passed", "seeds"), rows)
 
 
 def _environment(sessions: Sequence[Session], records: Sequence[Record]) -> str:
-    commits = Counter(record.commit for record in records)
+    commits = {record.commit for record in records}
     used = [session for session in sessions if session.commit in commits]
-    told = list(dict.fromkeys(f"- {session.machine}: {session.versions}" for session in used))
-    commits_told = ", ".join(f"`{name}` ({count})" for name, count in commits.items())
-    return "\n".join([*told, f"- commits, and plans played with each: {commits_told}"])
+    told = dict.fromkeys(f"- {session.machine}: {session.versions}" for session in used)
+    return "\n".join(told)
 
 
 def recovery_part(path: Path) -> str:

@@ -29,7 +29,7 @@ _SELECTION: dict[str, Plan] = {
         with_faults(4, ("worker.kill-at-publish", "worker.kill-at-ack")),
         with_faults(5, ("worker.kill-at-recovery", "worker.kill-at-assigned")),
         with_faults(6, ("worker.kill-at-revoked", "worker.terminate")),
-        with_faults(7, ("worker.one-three-one",)),
+        with_faults(7, ("worker.terminate-in-rebalance", "worker.one-three-one")),
         with_faults(8, ("worker.kill-one-for-good",), standby_replicas=1),
         with_faults(9, ("worker.freeze", "worker.kill-all")),
         with_faults(10, ("zombie.before-changelog",)),

@@ -26,6 +26,8 @@ class FaultSpec:
     inflict: Fault
     workers: int = 1
     """How many there must be at the least; a plan of several faults takes the largest."""
+    joining: int = 0
+    """How many come on top of these for a while, or for good."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Of the workers, over those of ``tests.harness.stream.SMALL_AND_QUICK``."""
     over_s: float = 6.0
@@ -41,7 +43,14 @@ class FaultSpec:
     refolds: bool = True
     """Whether events may be folded twice, or by a worker whose last words are lost: its counts then
     need not be the reference's."""
+    told: str = ""
+    """What is done, where the function's docstring does not say it."""
     combines: bool = True
     """Whether other faults may come before or after it in a plan."""
     load: Mapping[str, object] = field(default_factory=dict)
     """Of ``tests.harness.load.Load``, over what the plan has drawn."""
+
+    @property
+    def meaning(self) -> str:
+        """Return what is done, in a line."""
+        return self.told or (self.inflict.__doc__ or "").strip().partition("\n")[0]

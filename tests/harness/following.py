@@ -13,6 +13,7 @@ from stream_app.errors import InterestStreamError
 from stream_app.reader import UpdatesReader
 
 _RETRY_S = 0.5
+_FETCH_S = 0.5
 
 
 @dataclass
@@ -83,21 +84,11 @@ class Follower:
 
     async def _read(self, reader: UpdatesReader) -> None:
         offsets = self._followed.offsets = {}
-        reading = asyncio.create_task(self._note(reader, offsets))
-        enough = asyncio.create_task(self._enough.wait())
-        await asyncio.wait({reading, enough}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (reading, enough):
-            task.cancel()
-        await asyncio.gather(enough, return_exceptions=True)
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
+        while not self._enough.is_set():
+            for change in await reader.fetch(within_s=_FETCH_S):
+                offsets.setdefault(change.user_id, []).append(change.applied_offset)
         await reader.catch_up()
         self._followed.dropped = reader.dropped
         self._followed.held = {
             user: update.applied_offset for user, update in reader.updates.items()
         }
-
-    @staticmethod
-    async def _note(reader: UpdatesReader, offsets: dict[str, list[int]]) -> None:
-        async for change in reader:
-            offsets.setdefault(change.user_id, []).append(change.applied_offset)

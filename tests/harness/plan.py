@@ -24,6 +24,7 @@ TIGHT: dict[str, object] = {
 waits for checkpoints, and micro-batches need more texts than there are rows."""
 
 _FAULTS_MOST = 3
+_WORKERS_MOST = 4
 _PLAIN = "worker.nothing"
 
 
@@ -79,14 +80,16 @@ def with_faults(
     random_ = random_ or random.Random(f"plan {seed} {faults}")
     known = registered()
     specs = [known[name] for name in faults]
-    workers = max([random_.choice((1, 1, 2, 2, 3)), *(spec.workers for spec in specs)])
+    most = max(1, _WORKERS_MOST - sum(spec.joining for spec in specs))
+    drawn = min(most, random_.choice((1, 1, 2, 2, 3)))
+    workers = max([drawn, *(spec.workers for spec in specs)])
     return Plan(
         seed,
         faults,
         _draw_load(random_, seed, specs),
         workers,
         round(sum(spec.over_s for spec in specs) * random_.uniform(0.7, 1.3), 1),
-        _draw_settings(random_, workers)
+        _draw_settings(random_, workers, specs)
         | {name: value for spec in specs for name, value in spec.settings.items()}
         | settings,
     )
@@ -122,6 +125,7 @@ def _fits(name: str, drawn: list[str], known: Mapping[str, FaultSpec]) -> bool:
         and len(brokers) <= 1
         and len(prepared) <= 1
         and not _lacks_workers(name, drawn)
+        and max(s.workers for s in together) + sum(s.joining for s in together) <= _WORKERS_MOST
     )
 
 
@@ -149,9 +153,14 @@ def _draw_load(random_: random.Random, seed: int, specs: list[FaultSpec]) -> Loa
     return Load(**drawn)
 
 
-def _draw_settings(random_: random.Random, workers: int) -> dict[str, object]:
+def _draw_settings(
+    random_: random.Random, workers: int, specs: list[FaultSpec]
+) -> dict[str, object]:
+    # Faust gives each worker up to ceil(partitions / workers), so that the last of three may get
+    # none of 4, and the last of five none of 7; of 6 and 12 up to four workers all get some.
+    alone = workers == 1 and not any(spec.joining for spec in specs)
     drawn: dict[str, object] = {
-        "partitions": random_.choice([n for n in (1, 2, 4, 7) if n >= min(workers + 2, 4)]),
+        "partitions": random_.choice((1, 4) if alone else (6, 12)),
         "checkpoint_interval_ms": random_.choice((50, 200, 1_000)),
         "micro_batch_linger_ms": random_.choice((0, 0, 2, 20)),
         "window_max_events": random_.choice((3, 10, 50)),

@@ -175,7 +175,15 @@ def _before(owner: type, name: str, first: Callable[..., None]) -> None:
 def tell_tasks(*_: Any) -> None:
     """Write where every task waits: for a worker that does not come to an end."""
     for task in asyncio.all_tasks(asyncio.get_running_loop()):
-        task.print_stack(limit=12)
+        waiting: Any = task.get_coro()
+        places = []
+        while waiting is not None:
+            frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+            if frame is not None:
+                places.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+            waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+        sys.stderr.write(f"task {task.get_name()} waits: {' > '.join(places)}\n")
+    sys.stderr.flush()
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -169,6 +168,10 @@ class Worker:
             what=lambda: f"{self.name} assigned partitions anew\n{self.log_tail()}",
         )
 
+    def rebalances(self) -> int:
+        """Return how often it was told that the group is rebalancing."""
+        return self.log.read_text(errors="replace").count("because it is rebalancing")
+
     def _assignments(self) -> int:
         return self.log.read_text(errors="replace").count("Partitions assigned and restored: [")
 
@@ -191,18 +194,19 @@ class Worker:
         """Return the exit code."""
         assert self._process is not None
         try:
-            return self._process.wait(within_s)
+            return self._process.wait(within_s / 2)
         except subprocess.TimeoutExpired:
             self._tell_tasks()
+        try:
+            return self._process.wait(within_s / 2)
+        except subprocess.TimeoutExpired:
             tail = self.log_tail()
             raise AssertionError(f"{self.name} still there after {within_s} s\n{tail}") from None
 
     def _tell_tasks(self) -> None:
-        if self.module != TRAPPED:
-            return
-        os.kill(self.pid, TELL_TASKS)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)  # type: ignore[union-attr]  # it writes
+        """Have it write into its log what holds it up."""
+        if self.module == TRAPPED:
+            os.kill(self.pid, TELL_TASKS)
 
     def exit_code(self) -> int | None:
         """Return the exit code, None while it runs."""

@@ -140,6 +140,7 @@ class Position:
     def __init__(self, committed: dict[TP, int | None], log_starts: dict[TP, int]) -> None:
         self.committed_offsets = committed
         self._log_starts = log_starts
+        self.assigned = {*committed, OTHER}
         self.sought: dict[TP, int] = {}
         self.fetch_next = {tp: offset for tp, offset in committed.items() if offset is not None}
         self._subscription = SimpleNamespace(
@@ -152,10 +153,10 @@ class Position:
         return SimpleNamespace(has_valid_position=True, position=self.fetch_next[tp])
 
     def assignment(self) -> set[TP]:
-        return set(self.committed_offsets)
+        return self.assigned
 
     async def committed(self, tp: TP) -> int | None:
-        return self.committed_offsets[tp]
+        return self.committed_offsets.get(tp)
 
     async def beginning_offsets(self, tps: list[TP]) -> dict[TP, int]:
         return {tp: self._log_starts[tp] for tp in tps}
@@ -237,6 +238,36 @@ async def test_what_was_drained_before_a_seek_is_dropped_for_it_comes_again() ->
     await thread._seek_to_committed()
     assert [each.tp for each in await current(thread)] == [OTHER]
     assert [tp for tp, _ in await taken(thread)] == [SOURCE, OTHER]
+
+
+async def test_a_rebalance_under_way_is_not_waited_for_at_the_end() -> None:
+    """aiokafka's own task may swallow a cancellation while it waits for its heartbeats to end."""
+    swallowed = asyncio.Event()
+
+    async def rejoining() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed.set()
+        await asyncio.Event().wait()
+
+    thread = bare_thread(Position({}, {}))
+    task = asyncio.create_task(rejoining())
+    thread._consumer._coordinator = SimpleNamespace(_coordination_task=task)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await thread._stop_coordinating()
+    assert swallowed.is_set()
+    assert task.cancelled()
+
+
+async def test_what_was_drained_of_a_changelog_that_has_left_us_is_dropped() -> None:
+    """Handing it on asks aiokafka for the partition's end, which it has no more: a crash."""
+    position = Position({SOURCE: 7}, {})
+    thread = bare_thread(position)
+    thread._fetched += await thread._fetch()
+    position.assigned = {SOURCE}
+    assert [each.tp for each in await current(thread)] == [SOURCE]
 
 
 async def test_what_was_drained_before_a_rebalance_is_dropped_in_it() -> None:

@@ -60,7 +60,13 @@ def killed(scene: Scene, random_: random.Random) -> None:
 
 
 FAULTS = {
-    kind: FaultSpec(partial(once, kind=kind), settings=QUICK, worker_module=MODULE, refolds=False)
+    kind: FaultSpec(
+        partial(once, kind=kind),
+        told=f"One request of the encoder: {kind}; its second try goes well.",
+        settings=QUICK,
+        worker_module=MODULE,
+        refolds=False,
+    )
     for kind in (RAISES, HANGS, NAN)
 } | {
     "short-of-memory": FaultSpec(

@@ -87,8 +87,21 @@ FAULTS = {
     "late-and-early": FaultSpec(late_and_early, refolds=False),
     "new-users": FaultSpec(new_users, refolds=False),
     "one-user": FaultSpec(
-        nothing, load={"users": 1, "events": 50_000, "forget": 0.0}, refolds=False
+        nothing,
+        told="50,000 events of one user.",
+        load={"users": 1, "events": 50_000, "forget": 0.0},
+        refolds=False,
     ),
-    "mostly-doubled": FaultSpec(nothing, load={"doubled": 0.9, "events": 10_000}, refolds=False),
-    "mostly-poison": FaultSpec(nothing, load={"poison": 0.9, "events": 10_000}, refolds=False),
+    "mostly-doubled": FaultSpec(
+        nothing,
+        told="Nine of ten events come twice.",
+        load={"doubled": 0.9, "events": 10_000},
+        refolds=False,
+    ),
+    "mostly-poison": FaultSpec(
+        nothing,
+        told="Nine of ten records are no events.",
+        load={"poison": 0.9, "events": 10_000},
+        refolds=False,
+    ),
 }

@@ -92,6 +92,7 @@ PAST_SESSION_S = SESSION_TIMEOUT_S + 4
 def _spec(draw: Draw, shortest_s: float, longest_s: float) -> FaultSpec:
     return FaultSpec(
         spell(draw, shortest_s, longest_s),
+        told=draw.__doc__ or "",
         settings=QUICK,
         over_s=longest_s + 4,
         own_broker=ProxiedKafka,

@@ -7,6 +7,7 @@ import shutil
 import signal
 from functools import partial
 
+from tests.harness.deadline import eventually
 from tests.harness.fault import Fault, FaultSpec
 from tests.harness.scene import Scene
 from tests.harness.stream import STOP_S
@@ -51,6 +52,21 @@ def terminate(scene: Scene, random_: random.Random) -> None:
     worker = random_.choice(scene.workers)
     _end(worker)
     _start_again(scene, worker)
+
+
+def terminate_in_rebalance(scene: Scene, random_: random.Random) -> None:
+    """SIGTERM to a worker that is about to rejoin the group, because another one has come."""
+    leaving = random_.choice(scene.workers)
+    scene.workers.remove(leaving)
+    before = leaving.rebalances()
+    scene.workers.append(scene.stream.worker())
+    eventually(
+        lambda: leaving.rebalances() > before,
+        within_s=60,
+        what=lambda: f"{leaving.name} told of a rebalance\n{leaving.log_tail()}",
+    )
+    _end(leaving)
+    scene.stream.wait_shared(scene.workers)
 
 
 def one_three_one(scene: Scene, random_: random.Random) -> None:
@@ -120,12 +136,12 @@ def _start_again(scene: Scene, worker: Worker) -> None:
 
 def _end(worker: Worker) -> None:
     worker.ask_to_stop()
-    assert worker.wait(STOP_S) == 0, worker.log_tail()
+    assert worker.wait(STOP_S + 5) == 0, worker.log_tail()
 
 
 def _at(stage: str) -> Fault:
     fault = partial(kill_at, stage)
-    fault.__doc__ = f"kill -9 when {STAGES[stage]}."
+    fault.__doc__ = f"kill -9: {STAGES[stage]}."
     return fault
 
 
@@ -134,8 +150,14 @@ FAULTS = {
     "kill": FaultSpec(kill),
     "kill-all": FaultSpec(kill_all),
     "kill-one-for-good": FaultSpec(kill_one_for_good, workers=2, over_s=10),
-    "terminate": FaultSpec(terminate, refolds=False),
-    "one-three-one": FaultSpec(one_three_one, over_s=15),
+    "terminate": FaultSpec(terminate),
+    "terminate-in-rebalance": FaultSpec(terminate_in_rebalance, joining=1),
+    "one-three-one": FaultSpec(one_three_one, joining=2, over_s=15),
     "freeze": FaultSpec(freeze, workers=2, over_s=12),
-    **{f"kill-at-{stage}": FaultSpec(_at(stage), worker_module=TRAPPED) for stage in STAGES},
+    **{
+        f"kill-at-{stage}": FaultSpec(
+            _at(stage), joining=int(stage == "revoked"), worker_module=TRAPPED
+        )
+        for stage in STAGES
+    },
 }
