@@ -74,10 +74,9 @@ def measure(users: int, folder: Path) -> dict[str, Any]:
     table = PartitionTable(folder / "t", _BLOCK_CACHE_BYTES)
     found["open_table_s"] = time.perf_counter() - began_s
     began_s = time.perf_counter()
-    before = process.memory_info().rss
     stored = table.get_many([user_key(user) for user in range(0, users, 5)])
+    before = process.memory_info().rss
     hot = [codec.decode(each) for each in stored if each is not None]
-    del stored
     found["window_in_memory"] = (process.memory_info().rss - before) / len(hot)
     found["loaded_windows_per_s"] = len(hot) / (time.perf_counter() - began_s)
     began_s, cursor, seen = time.perf_counter(), b"", 0

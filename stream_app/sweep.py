@@ -23,7 +23,7 @@ log = logging.getLogger("stream_app.sweep")
 _SLICE_USERS = 256
 """Windows looked at before the event loop may run something else: under a millisecond."""
 _LOOP_SHARE = 0.02
-"""Of the event loop's time that looking may take. A million windows take about three minutes."""
+"""Of the event loop's time that looking may take. A million windows take twenty minutes."""
 _PASSES_PER_SPAN = 50
 """A partition is looked through again when stream time has moved on by this part of the span: a
 silent user stays at most a fiftieth longer than the settings say, and the time of one pass."""

@@ -44,7 +44,8 @@ class SoakPlan:
     """Events per second at most, for a machine that others use, too; 0: no such bound."""
     sample_s: float = 5.0
     encoder: str = "transformer"
-    partitions: int = 8
+    partitions: int = 4
+    """So few that the changelog's first segments are full, and compacted, within the warm-up."""
     speed: float = 30.0
     """Event time runs so much faster than the clock."""
 

@@ -26,8 +26,8 @@ ACCELERATED: dict[str, object] = {
     "window_max_age_ms": HOUR_MS,
     "window_expiry_ms": HOUR_MS // 2,
     "hot_windows_max": 5_000,  # far fewer than users: RocksDB is read, not only written
-    "text_cache_rows": 8_192,
-    "text_cache_bytes": 32 << 20,  # soon full, so that old files go
+    "text_cache_rows": 4_096,
+    "text_cache_bytes": 12 << 20,  # both full within the warm-up, so that rows and files go
     "update_format": "avro",
     "app_id": "soak",
 }

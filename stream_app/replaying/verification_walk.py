@@ -79,6 +79,8 @@ class Walk:
         """Users whose whole past is known, where the log has lost its beginning; None: all."""
         self._forgotten: dict[bytes, int] = {}
         """User -> offset of the last forget."""
+        self._stream_ms = -1
+        """Stream time: by it, silent users are let go."""
         self.suspects: list[Suspect] = []
         self.to_encode: list[ToEncode] = []
         """Grows with every look; whoever encodes takes it away."""
@@ -93,12 +95,15 @@ class Walk:
             while ahead and ahead[-1].applied_offset < offset:
                 self._look_at(ahead.pop())
             verified.events += 1
-            if key is not None and not wanted(key):
-                continue
+            looked_at = key is None or wanted(key)
             try:
                 event = decode(key, record.value, record.timestamp, limits)
             except InvalidEvent:
-                verified.dead_letters += 1
+                verified.dead_letters += looked_at
+                continue
+            if event.type is not EventType.FORGET and event.time_ms > self._stream_ms:
+                self._stream_ms = event.time_ms  # of everybody's events
+            if not looked_at:
                 continue
             if known is not None and key not in known:
                 if event.type is not EventType.FORGET:
@@ -117,7 +122,7 @@ class Walk:
             self._look_at(self._ahead.pop())
         self._verified.users += len(self._windows)
         for key, window in self._windows.items():
-            if window.applied_offset >= self._start:
+            if window.applied_offset >= self._start and not self._is_expired(window):
                 self._suspect_missing(key, window)
         for key, offset in self._forgotten.items():
             if offset >= self._start and key not in self._windows:
@@ -135,13 +140,26 @@ class Walk:
         if found.digest is None:
             verified.tombstones += 1
             if window is not None:
-                self._suspect(Kind.TOMBSTONE_UNEXPECTED, found, window)
+                self._look_at_expiry(found, window)
         elif found.is_vector:
             self._look_at_vector(found, window)
         else:
             verified.windows += 1
             if window is None or found.digest != window_digest(codec.encode(window)):
                 self._suspect(Kind.WINDOW, found, window)
+
+    def _look_at_expiry(self, found: Published, window: Window) -> None:
+        """A tombstone without a forget: the sweep's, whose time this repeats, or a difference.
+
+        The update goes before the window, and the window may stay if the user acts in between.
+        """
+        if not self._is_expired(window):
+            self._suspect(Kind.TOMBSTONE_UNEXPECTED, found, window)
+        elif not found.is_vector:
+            del self._windows[found.key]
+
+    def _is_expired(self, window: Window) -> bool:
+        return self._stream_ms - window.newest_ms > self._policy.sweep_ms
 
     def _anchored(self, found: Published) -> bool:
         """Begin with the user's first window, if this is it; what follows can be compared."""

@@ -254,3 +254,43 @@ def test_only_causes_that_are_not_allowed_fail() -> None:
     assert verified.failing(frozenset({Cause.ITEM_TEXT_CHANGED})) == 1
     verified.not_examined = 5
     assert verified.failing(frozenset(Cause)) == 5, "their causes are not known"
+
+
+SHORT = WindowPolicy(max_age_ms=50, expiry_ms=20)
+"""Swept at 90 behind stream time."""
+
+
+def expiry(silent_ms: int, *tombstones: Published) -> tuple[Walk, Verified]:
+    """Walk over ann's one event, others' that let time go on, and what was published of ann."""
+    records = [view(0, "ann", 100), view(1, "bob", 100 + silent_ms), view(9, "ann", 101)]
+    published = PublishedPartition(0)
+    published.add(of_window(window_after(records[:1], "ann", SHORT), "ann"))
+    published.add(of_vector("ann", 0))
+    for each in tombstones:
+        published.add(each)
+    return walked(published, records, policy=SHORT)
+
+
+def test_silent_users_tombstones_are_expected_and_the_window_begins_anew_behind_them() -> None:
+    gone = (tombstone("ann", 5, is_vector=True), tombstone("ann", 5, is_vector=False))
+    walk, verified = expiry(91, *gone)
+    assert verified.tombstones == 2
+    kinds = {kind for kind, user, _ in found(walk) if user == "ann"}
+    assert kinds == {Kind.WINDOW_MISSING, Kind.VECTOR_MISSING}, "of her last event, not published"
+    assert walk._windows[b"ann"].event_ids == ("e9",), "as the worker did: it had been swept"
+
+
+def test_a_tombstone_of_somebody_who_was_not_silent_for_long_enough_is_a_difference() -> None:
+    walk, _ = expiry(90, tombstone("ann", 5, is_vector=False))
+    assert (Kind.TOMBSTONE_UNEXPECTED, "ann", 5) in found(walk)
+
+
+def test_whose_update_went_but_not_the_window_still_has_it() -> None:
+    walk, _ = expiry(91, tombstone("ann", 5, is_vector=True))
+    assert walk._windows[b"ann"].event_ids == ("e0", "e9")
+
+
+def test_who_is_silent_at_the_end_need_not_be_there_any_more() -> None:
+    records = [view(0, "ann", 100), view(1, "bob", 191)]
+    walk, _ = walked(PublishedPartition(0), records, policy=SHORT)
+    assert {user for _, user, _ in found(walk)} == {"bob"}
