@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 EVENTS ?= 20000
+MINUTES ?= 30
 TESTS ?= tests
 
 # The locks name exact versions and no addresses: where packages come from is up to pip's settings.
 LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra examples --extra dev \
 	--python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate --quiet
 
-.PHONY: help demo test chaos lint bench lock clean
+.PHONY: help demo test chaos lint bench soak lock clean
 
 help:  ## say what can be made
 	@echo "make demo    the whole stream on MovieLens-1M (EVENTS=20000, KEEP=1 keeps it all up)"
@@ -21,6 +22,7 @@ help:  ## say what can be made
 	@echo "make chaos   random plans of faults (MINUTES=10, SEED=, JOBS=2, KIND=worker)"
 	@echo "make lint    ruff, mypy --strict, import contracts"
 	@echo "make bench   speed against the peers (QUICK=1: about four minutes, smaller)"
+	@echo "make soak    a steady load for MINUTES=30, and a look for what grows"
 	@echo "make lock    resolve the pinned versions anew"
 	@echo "make clean   remove what was built or left by runs (not .venv)"
 
@@ -62,6 +64,9 @@ lint: $(VENV)/.installed  ## style, types, import contracts
 
 bench: $(VENV)/.installed-bench  ## speed against the peers
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+soak: $(VENV)/.installed  ## does anything grow? Exit code 1 names it
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(if $(RATE_MAX),--rate-max $(RATE_MAX))
 
 lock: $(UV)  ## resolve the pinned versions anew; bench first, for its peers hold versions back
 	$(LOCK) --upgrade --extra bench --output-file requirements/bench.txt

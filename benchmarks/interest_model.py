@@ -13,7 +13,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,15 +43,14 @@ _MODELS = {
 }
 
 
-def run(quick: bool, threads: int) -> dict[str, object]:
-    """Return users/s by model, the latency of one user, and the cost of a training step."""
+def encoders_of_random_weights(threads: int) -> Iterator[tuple[str, TransformerEncoder]]:
+    """Yield each model's name and an encoder of it that knows ``ITEMS`` texts."""
     from encoders.evaluation.interactions import from_events, in_time_order
 
     text = TextEncoder(EncoderConfig(device="cpu", threads=threads))
     catalogue = {f"item-{number}": _text(number) for number in range(ITEMS)}
     data = in_time_order(from_events(list(_events(catalogue)), catalogue))
     table = text_table(data.texts, ITEMS, text, EncoderConfig())
-    served = {}
     for name, settings in _MODELS.items():
         config = start_config(settings, text.content_id)
         use = questions_of(data, settings).training
@@ -63,9 +62,16 @@ def run(quick: bool, threads: int) -> dict[str, object]:
                 EncoderConfig(interest_model=folder, slab_rows=ITEMS), text_encoder=text
             )
         encoder.put_texts(list(enumerate(data.texts)))
-        batch, one = _windows(USERS), _windows(1)
-        many_s = _seconds(lambda: encoder.encode(batch), _ROUNDS[quick])  # noqa: B023
-        one_s = _seconds(lambda: encoder.encode(one), 5 * _ROUNDS[quick])  # noqa: B023
+        yield name, encoder
+
+
+def run(quick: bool, threads: int) -> dict[str, object]:
+    """Return users/s by model, the latency of one user, and the cost of a training step."""
+    served = {}
+    for name, encoder in encoders_of_random_weights(threads):
+        batch, one = windows(USERS), windows(1)
+        many_s = seconds_of(lambda: encoder.encode(batch), _ROUNDS[quick])  # noqa: B023
+        one_s = seconds_of(lambda: encoder.encode(one), 5 * _ROUNDS[quick])  # noqa: B023
         served[name] = {"users_per_s": round(USERS / many_s), "one_user_ms": round(one_s * 1e3, 2)}
         encoder.close()
     return {
@@ -96,10 +102,10 @@ def _steps(rounds: int) -> dict[str, float]:
     nothing = torch.zeros(128, EVENTS, dtype=torch.int64)
     hides = torch.triu(torch.full((EVENTS, EVENTS), float("-inf")), 1)
     result = {
-        "ours_ms": _seconds(
+        "ours_ms": seconds_of(
             lambda: ours(tokens, times_ms, nothing, nothing).sum().backward(), rounds
         ),
-        "nn_transformer_encoder_ms": _seconds(
+        "nn_transformer_encoder_ms": seconds_of(
             lambda: theirs(tokens, mask=hides).sum().backward(), rounds
         ),
     }
@@ -120,7 +126,8 @@ def _events(catalogue: dict[str, str]) -> Iterable[Event]:
             )
 
 
-def _windows(users: int) -> WindowBatch:
+def windows(users: int) -> WindowBatch:
+    """Return the same random windows of ``EVENTS`` events each time."""
     generator = np.random.default_rng(1)
     count = users * EVENTS
     return WindowBatch(
@@ -132,7 +139,8 @@ def _windows(users: int) -> WindowBatch:
     )
 
 
-def _seconds(work: Callable[[], object], rounds: int) -> float:
+def seconds_of(work: Callable[[], object], rounds: int) -> float:
+    """Return the median time of one call."""
     work()
     taken = []
     for _ in range(rounds):

@@ -43,7 +43,7 @@ class Size:
 
 
 FULL = Size(movielens.RATINGS, Pace(events_per_s=500, warm_up_s=5.0, measured_s=20.0))
-QUICK = Size(100_000, Pace(events_per_s=200, warm_up_s=3.0, measured_s=8.0))
+QUICK = Size(400_000, Pace(events_per_s=200, warm_up_s=2.0, measured_s=8.0))
 
 
 class Stage:
@@ -205,7 +205,7 @@ def _say(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replay", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100,000 ratings")
+    parser.add_argument("--quick", action="store_true", help="400,000 ratings")
     size = QUICK if parser.parse_args().quick else FULL
     with (
         tempfile.TemporaryDirectory(prefix="interest-replay-") as name,

@@ -17,11 +17,26 @@ from state import codec, database, era
 
 _OWN_KEYS = b"\x00"
 """User ids are UTF-8 without NUL (see :func:`state.event.decode`), so no user collides."""
+_FIRST_USER = b"\x01"
 _OFFSET_KEY = _OWN_KEYS + b"changelog-offset"
 _ERA_KEY = _OWN_KEYS + b"era"
 
 _WRITE_BUFFER_BYTES = 16 << 20
 _MAX_OPEN_FILES = 256
+_MAX_WAL_BYTES = 64 << 20
+"""Beyond this RocksDB flushes; the log before a flush is deleted with it."""
+_MAX_INFO_LOGS = 4
+"""RocksDB's own log begins anew whenever a database is opened, with each rebalance that is; left
+alone it keeps a thousand."""
+_MAX_INFO_LOG_BYTES = 1 << 20
+_MAX_MANIFEST_BYTES = 4 << 20
+"""Of the list of files, which grows with every flush and compaction until it is written anew."""
+
+_MEMORY_PROPERTIES = (
+    "rocksdb.cur-size-all-mem-tables",
+    "rocksdb.block-cache-usage",
+    "rocksdb.estimate-table-readers-mem",
+)
 
 
 _MAX_FORGOTTEN = 100_000
@@ -52,6 +67,10 @@ class PartitionTable:
         options.create_if_missing(True)
         options.set_max_open_files(_MAX_OPEN_FILES)
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        options.set_max_total_wal_size(_MAX_WAL_BYTES)
+        options.set_keep_log_file_num(_MAX_INFO_LOGS)
+        options.set_max_log_file_size(_MAX_INFO_LOG_BYTES)
+        options.set_max_manifest_file_size(_MAX_MANIFEST_BYTES)
         options.set_compression_type(rocksdict.DBCompressionType.lz4())
         blocks = rocksdict.BlockBasedOptions()
         blocks.set_bloom_filter(10, False)
@@ -134,7 +153,8 @@ class PartitionTable:
         for key in gone:
             batch.delete(key)
         batch.put(_ERA_KEY, b"%d" % mark.era)
-        self._db.write(batch)
+        with database.told_apart(self.path):
+            self._db.write(batch)
         self.era = mark.era
         self._forgotten.clear()
         return gone
@@ -188,6 +208,29 @@ class PartitionTable:
         self._forgotten[key] = applied_offset
         if len(self._forgotten) > _MAX_FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]
+
+    def after(self, key: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """Return up to ``count`` users and windows behind ``key``, in key order.
+
+        An iterator of its own each time: one kept open would hold on to all that was deleted
+        since.
+
+        Raises:
+            DatabaseDamaged: a file is not as it was written.
+        """
+        rows: list[tuple[bytes, bytes]] = []
+        with database.told_apart(self.path):
+            cursor = self._db.iter()
+            cursor.seek(key + b"\x00" if key else _FIRST_USER)
+            while len(rows) < count and cursor.valid():
+                rows.append(cast(tuple[bytes, bytes], (cursor.key(), cursor.value())))
+                cursor.next()
+            cursor.status()
+        return rows
+
+    def memory_bytes(self) -> int:
+        """Return what RocksDB holds in memory: memtables, block cache, indexes and filters."""
+        return sum(int(self._db.property_int_value(name) or 0) for name in _MEMORY_PROPERTIES)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every user id and window, in key order."""

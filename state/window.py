@@ -28,6 +28,23 @@ class WindowPolicy(msgspec.Struct, frozen=True):
     """How far back the window reaches from its newest event."""
     max_bytes: int = 65_536
     """Of the held events together, in UTF-8, so that fifty long reviews stay one small record."""
+    expiry_ms: int = 180 * 86_400_000
+    """How much longer than ``max_age_ms`` a user may be silent and still be known. Half a year
+    keeps the all-time counts of whoever comes back with the season."""
+
+    @property
+    def silence_ms(self) -> int:
+        """The gap between two events of a user after which the later one begins anew."""
+        return self.max_age_ms + self.expiry_ms
+
+    @property
+    def sweep_ms(self) -> int:
+        """How far behind stream time a silent user's window is deleted.
+
+        Once more ``expiry_ms`` after the gap, so that for events at most that late it makes no
+        difference whether the window was deleted before them.
+        """
+        return self.silence_ms + self.expiry_ms
 
 
 class Outcome(IntEnum):
@@ -67,6 +84,11 @@ class Window(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def __len__(self) -> int:
         return len(self.event_ids)
 
+    @property
+    def newest_ms(self) -> int:
+        """Time of the newest event: the last one held, or where none is, the last that left."""
+        return self.times_ms[-1] if self.times_ms else self.horizon[0]
+
     def events(self, user_id: str) -> Iterator[Event]:
         """Yield the held events, oldest first."""
         for at, event_id in enumerate(self.event_ids):
@@ -98,6 +120,10 @@ def fold(
     however often each came; ``counts`` are of what was folded in the order of offsets.
     ``None`` is the window of a user of whom nothing is known.
 
+    An event further than ``policy.silence_ms`` ahead of the newest one held begins anew: by age
+    all that is held would leave anyway, and now the counts go, too. So it makes no difference
+    whether the silent user's window was deleted meanwhile.
+
     >>> policy = WindowPolicy(max_events=2)
     >>> window = None
     >>> for offset, (name, time_ms) in enumerate([("a", 10), ("c", 30), ("b", 20), ("c", 30)]):
@@ -115,6 +141,8 @@ def fold(
         return window, Outcome.REDELIVERED
     if event.type is EventType.FORGET:
         return None, Outcome.FORGOTTEN
+    if event.time_ms - window.newest_ms > policy.silence_ms:
+        window = EMPTY
     if event.event_id in window.event_ids:
         return _seen(window, offset), Outcome.DUPLICATE
     position = (event.time_ms, event.event_id)

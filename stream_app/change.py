@@ -62,6 +62,7 @@ def _read(record: ConsumerRecord) -> Change:
         update = decode(record.value)
         if update.user_id != user_id:
             raise FixData(f"an update of {update.user_id!r} with the key {user_id!r}")
+        user_id = update.user_id  # one string of the two is kept, once per user
         offset = update.applied_offset
     else:
         told = [value for name, value in record.headers if name == _APPLIED_OFFSET_HEADER]

@@ -124,6 +124,7 @@ def _let_forgotten_go(partition: Partition, stored: dict[bytes, State]) -> None:
     for key, state in stored.items():
         if not isinstance(state, Forgotten):
             continue
-        partition.table.remember_forgotten(key, state.applied_offset)
+        if not state.expired:  # who is brought back by a stale record expires again
+            partition.table.remember_forgotten(key, state.applied_offset)
         if partition.hot.get(key, state) is None and key not in partition.dirty:
             del partition.hot[key]

@@ -68,11 +68,7 @@ def evaluate(settings: Settings, data: Interactions, request: Request, bar: Bar)
     """
     started = time.monotonic()
     variants = _variants(settings, data, request)
-    policy = WindowPolicy(
-        max_events=settings.window_max_events,
-        max_age_ms=settings.window_max_age_ms,
-        max_bytes=settings.window_max_bytes,
-    )
+    policy = settings.window_policy()
     texts = leave_last_out.text_vectors(variants, data, bar)
     work = _Work(data, variants, texts, policy, request.plan, bar)
     try:

@@ -59,6 +59,7 @@ def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowP
     """
     partition.load(decoded.key for decoded in events)
     hot, dirty, touched = partition.hot, partition.dirty, partition.touched
+    expiring, stream_ms = partition.expiring, partition.stream_ms
     outcomes = [0] * len(Outcome)
     for key, event, offset in events:
         before = hot[key]
@@ -66,11 +67,16 @@ def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowP
         outcomes[outcome] += 1
         state = Forgotten(offset) if after is None else after
         touched[key] = state
+        if expiring:
+            expiring.pop(key, None)
+        if after is not None and event.time_ms > stream_ms:
+            stream_ms = event.time_ms
         if after is None and before is not None:
             partition.forgotten_texts += [text for text in before.texts if text]
         if after is not before or after is None:
             hot[key] = after
             dirty[key] = state
+    partition.stream_ms = stream_ms
     return outcomes
 
 

@@ -23,9 +23,10 @@ class PartitionRevoked(InterestStreamError):
 
 
 class Forgotten(NamedTuple):
-    """The state of a user after a ``forget``: nothing but where it happened."""
+    """The state of a user of whom nothing is known any more: after a ``forget`` or expired."""
 
     applied_offset: int
+    expired: bool = False
 
 
 State = Window | Forgotten
@@ -55,6 +56,10 @@ class Partition:
         self.storing: dict[bytes, State] = {}
         """What was dirty when the checkpoint under way began."""
         self.touched: dict[bytes, State] = {}
+        self.expiring: dict[bytes, Forgotten] = {}
+        """Silent users whose updates are being deleted; their windows go next."""
+        self.stream_ms = -1
+        """Stream time: the newest event time folded here since the partition is ours."""
         self.forgotten_texts: list[str] = []
         """Own texts of users who asked to be forgotten, to be dropped by the encoder."""
         self.taken: deque[Taken] = deque()
@@ -108,6 +113,8 @@ class Partition:
         for newer in (self.dirty, self.storing):
             if key in newer:
                 return newer[key]
+        if key in self.expiring:
+            return self.expiring[key]
         self.load((key,))
         window = self.hot[key]
         if window is not None:
@@ -165,6 +172,7 @@ class Partition:
         self.dirty.clear()
         self.storing.clear()
         self.touched.clear()
+        self.expiring.clear()
         self.taken.clear()
         self._wake()
 

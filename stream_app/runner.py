@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvloop
+from aiokafka.errors import KafkaError
 from faust.tables.recovery import ServiceStopped
 
 from encoders.interface import EncoderInfo
@@ -18,6 +19,8 @@ from stream_app.failures import explained
 from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
 from stream_app.worker import Worker
+
+log = logging.getLogger("stream_app.runner")
 
 _COLLECT_EVERY_S = 3600.0
 
@@ -91,8 +94,14 @@ async def _run(
 
 
 def _on_forgotten_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Faust leaves a task behind where the worker stops during a recovery; that is no news."""
-    if not isinstance(context.get("exception"), ServiceStopped):
+    """Say what nobody waited for; of Kafka in one line, for whoever sent it has told of it.
+
+    Faust leaves a task behind where the worker stops during a recovery; that is no news.
+    """
+    error = context.get("exception")
+    if isinstance(error, KafkaError):
+        log.warning("%s: %r", context["message"], error)
+    elif not isinstance(error, ServiceStopped):
         loop.default_exception_handler(context)
 
 

@@ -103,6 +103,12 @@ class Settings(BaseModel):
     window_max_age_ms: int = Field(
         30 * _DAY_MS, ge=1000, description="Reach of a window behind its newest event."
     )
+    window_expiry_ms: int = Field(
+        180 * _DAY_MS,
+        ge=0,
+        description="How much longer than window_max_age_ms a user may be silent, in stream time, "
+        "and still be known.",
+    )
     window_max_bytes: int = Field(65_536, ge=1024, le=900_000, description="Of one window.")
     max_event_bytes: int = Field(65_536, ge=256, le=900_000, description="Of one event record.")
     max_text_chars: int = Field(4_000, ge=256, description="Of an event's or an item's text.")
@@ -183,7 +189,12 @@ class Settings(BaseModel):
 
     def window_policy(self) -> WindowPolicy:
         """Return the caps of a window."""
-        return WindowPolicy(self.window_max_events, self.window_max_age_ms, self.window_max_bytes)
+        return WindowPolicy(
+            self.window_max_events,
+            self.window_max_age_ms,
+            self.window_max_bytes,
+            self.window_expiry_ms,
+        )
 
     def encoder_config(self) -> EncoderConfig:
         """Return what the encoder process is built from."""

@@ -34,6 +34,7 @@ class Counts(msgspec.Struct):
     records: int = 0
     updates_published: int = 0
     tombstones: int = 0
+    expired: int = 0
     item_vectors_published: int = 0
     items_refused: int = 0
     unknown_items: int = 0

@@ -13,6 +13,8 @@ from stream_app.errors import WaitForBroker
 from stream_app.topics import partition_count
 
 _POLL_MS = 500
+_FETCH_BYTES = 1 << 20
+"""Of one partition at once: aiokafka's default."""
 
 
 @asynccontextmanager
@@ -22,8 +24,12 @@ async def open_consumer(
     partitions: Collection[int] | None = None,
     *,
     from_beginning: bool = True,
+    fetch_bytes: int = _FETCH_BYTES,
+    isolation_level: str = "read_committed",
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a consumer of ``partitions`` (None: all) that belongs to no group.
+
+    What was aborted never happened, unless ``isolation_level`` says otherwise.
 
     Raises:
         WaitForBroker: the broker does not answer.
@@ -37,7 +43,8 @@ async def open_consumer(
         bootstrap_servers=bootstrap_servers,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        isolation_level="read_committed",  # what was aborted never happened
+        isolation_level=isolation_level,
+        max_partition_fetch_bytes=fetch_bytes,
     )
     try:
         await consumer.start()

@@ -18,7 +18,18 @@ from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.settings import Settings
 
 _DELETE = {"cleanup.policy": "delete"}
-_COMPACT = {"cleanup.policy": "compact"}
+_COMPACT = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(32 << 20),
+    "segment.ms": str(3_600_000),
+    "max.compaction.lag.ms": str(86_400_000),
+}
+"""Kafka never compacts the segment it writes to. With its defaults, a gigabyte or a week, a topic
+of eight partitions would hold eight gigabytes of the past before the first of it goes. An hour is
+for quiet topics, and after a day a deleted user's records go however few others there are."""
+_CHANGELOG_TOMBSTONES_MS = 7 * 86_400_000
+"""A worker that comes back with a database of its own reads the changelog from where it left off;
+if it was away for longer than tombstones are kept, it still has who was deleted meanwhile."""
 
 _COMPACTION_LAG_SESSIONS = 6
 
@@ -36,7 +47,11 @@ def _changelog_configs(settings: Settings) -> dict[str, str]:
     applied offsets; both need the newer record to be there still for a few session timeouts.
     """
     lag_ms = int(settings.session_timeout_s * 1000) * _COMPACTION_LAG_SESSIONS
-    return {**_COMPACT, "min.compaction.lag.ms": str(lag_ms)}
+    return {
+        **_COMPACT,
+        "min.compaction.lag.ms": str(lag_ms),
+        "delete.retention.ms": str(_CHANGELOG_TOMBSTONES_MS),
+    }
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from stream_app.replaying.bounds import Bounds
 from stream_app.rounds import Rounds
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
+from stream_app.sweep import Sweep
 from stream_app.training_notes import window_misfits
 from stream_app.updates import UpdateEncoder
 
@@ -351,6 +352,7 @@ class Worker:
             self._rounds.run(),
             self._checkpoints.run(),
             self._look_after_idle(),
+            self._sweep.run(),
             topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
@@ -428,6 +430,14 @@ class Worker:
             counts,
             interval_ms=settings.checkpoint_interval_ms,
         )
+        self._sweep = Sweep(
+            self._ours,
+            self._rounds.want,
+            self._checkpoints,
+            lambda: topics.committed(settings),
+            counts,
+            sweep_ms=settings.window_policy().sweep_ms,
+        )
         self._item_vectors = ItemVectors(
             self._catalogue,
             self._encoder,
@@ -490,7 +500,8 @@ class Worker:
     # -- small parts
 
     def _ours(self) -> Iterable[Partition]:
-        return self._partitions.values()
+        """Return the partitions that are ours: while stopping, Faust closes their tables."""
+        return [partition for partition in self._partitions.values() if not partition.revoked]
 
     def _on_items_changed(self, item_ids: Sequence[str]) -> None:
         if not hasattr(self, "_encoder"):
@@ -512,7 +523,7 @@ class Worker:
                 if window is None or item_ids.isdisjoint(window.item_ids):
                     continue
                 current = partition.hot.get(key)  # it may have been forgotten meanwhile
-                if current is not None:
+                if current is not None and key not in partition.expiring:
                     partition.touched.setdefault(key, current)
             partition.tick += 1
         self._rounds.want()
@@ -550,6 +561,9 @@ class Worker:
             "encoder_backend": info.backend if info else None,
             "encoder_pid": self._encoder_process.pid,
             "counts": self.counts,
+            "rocksdb_memory_bytes": sum(
+                each.table.memory_bytes() for each in partitions if not each.revoked
+            ),
             "users_hot": sum(len(partition.hot) for partition in partitions),
             "dirty": sum(len(partition.dirty) for partition in partitions),
             "in_flight": sum(len(partition.taken) for partition in partitions),

@@ -19,7 +19,7 @@ _OURS, _OTHERS = "#1f6f8b", "#b8c4c9"
 
 def models(lines: Sequence[Measured], metric: str = "recall@10") -> bytes:
     """Return bars of one metric with its intervals, one per model."""
-    figure = _figure(7.0, 0.4 * len(lines) + 1.0)
+    figure = new_figure(7.0, 0.4 * len(lines) + 1.0)
     axes = figure.subplots()
     means = [line.metrics[metric].mean for line in lines]
     below = [line.metrics[metric].mean - line.metrics[metric].low for line in lines]
@@ -28,7 +28,7 @@ def models(lines: Sequence[Measured], metric: str = "recall@10") -> bytes:
     axes.barh([line.name for line in lines], means, xerr=[below, above], color=colours, capsize=3)
     axes.invert_yaxis()
     axes.set_xlabel(f"{metric}, with its 95 % interval")
-    return _png(figure)
+    return png(figure)
 
 
 def delays(lines: Sequence[Delayed], metrics: Sequence[str] = ("recall@10", "ndcg@10")) -> bytes:
@@ -36,7 +36,7 @@ def delays(lines: Sequence[Delayed], metrics: Sequence[str] = ("recall@10", "ndc
 
     ``lines`` begin with no delay at all, which begins both curves.
     """
-    figure = _figure(8.0, 3.2)
+    figure = new_figure(8.0, 3.2)
     by_events = [line for line in lines if "event" in line.measured.name]
     by_time = [line for line in lines[1:] if line not in by_events]
     panels = figure.subplots(1, 2, sharey=True)
@@ -53,7 +53,7 @@ def delays(lines: Sequence[Delayed], metrics: Sequence[str] = ("recall@10", "ndc
         axes.set_xlabel("how late the vector is")
     panels[0].set_ylim(bottom=0.0)
     panels[0].legend()
-    return _png(figure)
+    return png(figure)
 
 
 def grid(lines: Sequence[GridLine], metric: str = "ndcg@10") -> bytes:
@@ -65,27 +65,29 @@ def grid(lines: Sequence[GridLine], metric: str = "ndcg@10") -> bytes:
         if line.measured is not None and not line.trained:
             place = rows.index(line.granularities), columns.index(_column(line))
             values[place] = line.measured.metrics[metric].mean
-    figure = _figure(8.0, 4.2)
+    figure = new_figure(8.0, 4.2)
     axes = figure.subplots()
     image = axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap="viridis")
     axes.set_xticks(np.arange(len(columns)), columns, rotation=30, ha="right")
     axes.set_yticks(np.arange(len(rows)), rows)
     figure.colorbar(image, label=metric)
-    return _png(figure)
+    return png(figure)
 
 
 def _column(line: GridLine) -> str:
     return line.fusion + (" + context" if line.context else "")
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, of so many inches."""
     from matplotlib.figure import Figure
 
     # No pyplot: it would pick a screen, and keep every figure.
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return the figure's file."""
     held = io.BytesIO()
     # No software line in the file: the same figures give the same bytes.
     figure.savefig(held, format="png", dpi=_DPI, metadata={"Software": None})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stream_app.cli import replay_results
 from stream_app.cli.context import Json, write_json
 from stream_app.cli.progress import progress_with_eta
 
@@ -52,6 +53,18 @@ def replay(
     extend: Annotated[
         bool, typer.Option("--extend", help="Move the end of a replay to now, and go on.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare what was published live with the past, recomputed."),
+    ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0.0, help="With --verify: a vector's numbers may differ by so much."),
+    ] = 0.0,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CAUSE", help="With --verify: list these, but do not fail on them."),
+    ] = None,
     datadir: Datadir = None,
     as_json: Json = False,
 ) -> None:
@@ -65,6 +78,13 @@ def replay(
     from stream_app.errors import FixSettings
     from stream_app.replaying.plan import Request
 
+    if verify:
+        if (name, warm_up, model, extend, datadir) != (None, None, None, False, None):
+            raise FixSettings("--verify looks at what is live: it takes --from, --to and --users")
+        _verify(context.obj.settings(), start, end, users, tolerance, allow, as_json)
+        return
+    if tolerance or allow:
+        raise FixSettings("--tolerance and --allow are of --verify")
     if name is None:
         raise FixSettings("a replay needs a --name; `interest-stream replay list` says which exist")
     request = Request(
@@ -73,6 +93,23 @@ def replay(
     settings = context.obj.settings()
     plan = _plan(settings, name, request, extend)
     _run(settings, plan, request, datadir, as_json)
+
+
+def _verify(
+    settings: Settings,
+    start: str | None,
+    end: str | None,
+    users: str | None,
+    tolerance: float,
+    allow: list[str] | None,
+    as_json: bool,
+) -> None:
+    from stream_app.cli.verify import verify
+    from stream_app.replaying.positions import EARLIEST, LATEST
+    from stream_app.replaying.verification import Request
+
+    request = Request(start or EARLIEST, end or LATEST, read_users(users), tolerance)
+    verify(settings, request, tuple(allow or ()), as_json=as_json)
 
 
 def read_users(said: str | None) -> tuple[str, ...] | None:
@@ -188,3 +225,7 @@ def delete(
         return
     for each in deleted or ["nothing: there is no such replay"]:
         print(f"deleted {each}")
+
+
+app.command("compare", epilog=replay_results.COMPARE_EXAMPLES)(replay_results.compare)
+app.command("promote", epilog=replay_results.PROMOTE_EXAMPLES)(replay_results.promote)

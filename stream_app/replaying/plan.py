@@ -16,7 +16,7 @@ from stream_app.settings import Settings
 
 _FOLD_SETTINGS = (
     "partitions", "window_max_events", "window_max_age_ms", "window_max_bytes", "max_event_bytes",
-    "max_text_chars", "max_future_ms", "update_format", "publish_granularities",
+    "max_text_chars", "max_future_ms", "update_format", "publish_granularities", "isolation_level",
     "publish_interests",
 )  # fmt: skip
 """Settings that change what comes out, beside the model, which is known by its content."""

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.faults
 
 LOAD = Load(events=2_000, users=60)
 NAN_ITEM, RAISING_ITEM = f"{POISON} {NAN} tent", f"{POISON} {RAISES} tent"
+NAN_TEXT = f"where is a {NAN_ITEM}"
 
 
 def test_poison_harms_its_own_users_and_nobody_else(make_stream: StreamMaker) -> None:
@@ -32,14 +33,15 @@ def test_poison_harms_its_own_users_and_nobody_else(make_stream: StreamMaker) ->
     stream.send(
         [
             *messages[: half // 2],
-            *[event_message(view(user, user, -1)) for user in ("nan", "raises")],
+            event_message(view("raises", "raises", -1)),
+            event_message(view("nan", None, -1) | {"type": "search", "text": NAN_TEXT}),
             *messages[half // 2 : half],
         ]
     )
     wanted = {
         (b"text-not-encodable", b"raises", RAISING_ITEM.encode()),
-        (b"text-not-encodable", b"nan", NAN_ITEM.encode()),  # as an item it has no vector
-        (b"encoder-failed", b"nan", None),  # and neither has its user
+        (b"text-not-encodable", b"nan", NAN_ITEM.encode()),
+        (b"encoder-failed", b"nan", None),
     }
     eventually(lambda: letters(stream) >= wanted, within_s=60, what=lambda: f"{letters(stream)}")
     stream.drain()
@@ -59,15 +61,14 @@ def test_poison_harms_its_own_users_and_nobody_else(make_stream: StreamMaker) ->
     assert {record.key for record in published} >= {b"nan", b"raises", b"item-1"}
 
 
-def view(user: str, item: str, number: int) -> dict[str, object]:
+def view(user: str, item: str | None, number: int) -> dict[str, object]:
     """Return an event; the one with number -1 is the oldest."""
     return {
         "event_id": f"{user}-{number}",
         "user_id": user,
         "type": "view",
-        "item_id": item,
         "time_ms": BASE_MS + number,
-    }
+    } | ({} if item is None else {"item_id": item})
 
 
 def letters(stream: Stream) -> set[tuple[bytes, bytes | None, bytes | None]]:

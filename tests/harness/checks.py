@@ -190,6 +190,9 @@ def assert_tombstones(reference: Reference, topic: Iterable[Record], where: str)
     for user, offset in reference.forgotten.items():
         assert last[user].value is None, f"{where}: {user} is forgotten but still there"
         assert last[user].headers["applied_offset"] == b"%d" % offset
+    for user, offset in reference.expired.items():
+        assert last[user].value is None, f"{where}: {user} has expired but is still there"
+        assert int(last[user].headers["applied_offset"]) >= offset
 
 
 def assert_buried(reference: Reference, dead_letters: Iterable[Record]) -> None:

@@ -3,6 +3,8 @@
 The rules, from the issue and the design: a window holds the newest events of a user by event time,
 at most ``max_events`` of them and none further than ``max_age_ms`` behind the newest; an event id
 that is held counts once; what left or was too late never comes back; forget removes everything.
+Who was silent for more than ``max_age_ms`` + ``expiry_ms`` begins anew with the next event, and
+once ``expiry_ms`` more have passed in stream time, nothing is left of them.
 The cap by bytes is left out: the tests on a broker stay far below it.
 """
 
@@ -44,6 +46,18 @@ class Reference:
     partition: dict[str, int] = field(default_factory=dict)
     poison: set[tuple[int, int]] = field(default_factory=set)
     """Partition and offset of what is no event."""
+    stream_ms: dict[int, int] = field(default_factory=dict)
+    """Partition -> the newest event time in it."""
+    expired: dict[str, int] = field(default_factory=dict)
+    """User -> offset of the last event, for those that :meth:`sweep` found silent."""
+
+    def sweep(self, max_age_ms: int, expiry_ms: int) -> Reference:
+        """Delete who has been silent for too long when all records have been seen."""
+        for name, user in list(self.users.items()):
+            silent_ms = self.stream_ms[self.partition[name]] - _newest_ms(user)
+            if silent_ms > max_age_ms + 2 * expiry_ms:
+                self.expired[name] = self.users.pop(name).applied_offset
+        return self
 
 
 def replay(
@@ -51,6 +65,7 @@ def replay(
     *,
     max_events: int,
     max_age_ms: int = 30 * 86_400_000,
+    expiry_ms: int = 180 * 86_400_000,
     poison: Collection[tuple[int, int]] = (),
 ) -> Reference:
     """Return what ``records`` (by partition and offset) leave behind.
@@ -69,12 +84,21 @@ def replay(
         result.partition[name] = record.partition
         result.offsets.setdefault(name, []).append(record.offset)
         event.setdefault("time_ms", record.timestamp_ms)
-        result.outcomes[_apply(result, event, record.offset, max_events, max_age_ms)] += 1
+        if event["type"] != "forget":
+            before_ms = result.stream_ms.get(record.partition, -1)
+            result.stream_ms[record.partition] = max(before_ms, event["time_ms"])
+        caps = (max_events, max_age_ms, expiry_ms)
+        result.outcomes[_apply(result, event, record.offset, *caps)] += 1
     return result
 
 
 def _apply(
-    result: Reference, event: dict[str, Any], offset: int, max_events: int, max_age_ms: int
+    result: Reference,
+    event: dict[str, Any],
+    offset: int,
+    max_events: int,
+    max_age_ms: int,
+    expiry_ms: int,
 ) -> str:
     name = event["user_id"]
     if event["type"] == "forget":
@@ -84,6 +108,8 @@ def _apply(
         return "forgotten"
     result.forgotten.pop(name, None)
     user = result.users.setdefault(name, User())
+    if event["time_ms"] - _newest_ms(user) > max_age_ms + expiry_ms:
+        user = result.users[name] = User()
     user.applied_offset = offset
     if event["event_id"] in [held["event_id"] for held in user.held]:
         return "duplicate"
@@ -104,3 +130,7 @@ def _apply(
 
 def _position(event: dict[str, Any]) -> tuple[int, str]:
     return event["time_ms"], event["event_id"]
+
+
+def _newest_ms(user: User) -> int:
+    return int(user.held[-1]["time_ms"]) if user.held else user.gone[0]

@@ -181,13 +181,38 @@ class Stream:
 
     def reference(self) -> Reference:
         """Return what the events topic as it lies there must lead to."""
+        settings = self.settings
         events = self.events()
         poison = self.poison | {
             (record.partition, record.offset)
             for record in events
             if (record.key or b"").startswith(POISON_KEY)
         }
-        return replay(events, max_events=self.settings.window_max_events, poison=poison)
+        return replay(
+            events,
+            max_events=settings.window_max_events,
+            max_age_ms=settings.window_max_age_ms,
+            expiry_ms=settings.window_expiry_ms,
+            poison=poison,
+        )
+
+    def swept(self) -> Reference:
+        """Return the same once all silent users are gone."""
+        settings = self.settings
+        return self.reference().sweep(settings.window_max_age_ms, settings.window_expiry_ms)
+
+    def wait_swept(self, within_s: float = 60) -> None:
+        """Wait until the windows in the changelog are those of the users that are not silent."""
+        wanted = set(self.swept().users)
+
+        def left() -> set[str]:
+            return set(checks.windows_in(self.changelog()))
+
+        eventually(
+            lambda: left() == wanted,
+            within_s=within_s,
+            what=lambda: f"windows too many or missing: {sorted(left() ^ wanted)[:20]}",
+        )
 
     def events(self) -> list[Record]:
         """Return the events topic."""
@@ -209,15 +234,17 @@ class Stream:
                 total[name] = total.get(name, 0) + count
         return total
 
-    def verify(self, on_disk: Sequence[Worker] | None = None) -> Reference:
+    def verify(self, on_disk: Sequence[Worker] | None = None, *, swept: bool = False) -> Reference:
         """Stop the workers and check every promise of the design; return the reference.
 
-        ``on_disk``: whose RocksDB must hold the windows (of the partitions held at the end).
+        ``swept``: silent users must be gone, as they are after :meth:`wait_swept`. ``on_disk``:
+        whose RocksDB must hold the windows (of the partitions held at the end).
         """
         self.drain()
         held = {worker.name: worker.partitions() for worker in self.workers if worker.alive}
         self.stop_workers()
-        reference, changelog, updates = self.reference(), self.changelog(), self.updates()
+        reference = self.swept() if swept else self.reference()
+        changelog, updates = self.changelog(), self.updates()
         committed = {number: end for number, end in self.committed().items() if end}
         ends = {n: end for n, end in self.client.ends(self.settings.events_topic).items() if end}
         assert committed == ends, "a clean stop commits everything, and nothing more"

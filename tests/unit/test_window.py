@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from state.event import WINDOW_TYPES, Event, EventType
 from state.window import Outcome, Window, WindowPolicy, fold
 
-POLICY = WindowPolicy(max_events=4, max_age_ms=50, max_bytes=1_000)
+POLICY = WindowPolicy(max_events=4, max_age_ms=50, max_bytes=1_000, expiry_ms=10)
+"""Times go to 100, so that some users of these tests are silent for longer than 60."""
+KNOWN_FOR_EVER = WindowPolicy(max_events=4, max_age_ms=50, max_bytes=1_000)
 
 events = st.builds(
     Event,
@@ -114,10 +117,62 @@ def test_the_caps_hold_after_every_event(stream: list[Event]) -> None:
 
 @given(st.lists(events, max_size=30))
 def test_counts_are_of_what_was_folded(stream: list[Event]) -> None:
-    window, outcomes = folded(stream)
+    window, outcomes = folded(stream, KNOWN_FOR_EVER)
     kept = [event for event, outcome in zip(stream, outcomes, strict=True) if outcome == 0]
     wanted = tuple(sum(event.type is kind for event in kept) for kind in WINDOW_TYPES)
     assert (window.counts if window else (0,) * len(WINDOW_TYPES)) == wanted
+
+
+LATE_MS = POLICY.expiry_ms
+
+
+@given(
+    st.lists(events, max_size=12),
+    st.lists(st.tuples(events, st.integers(0, 30), st.integers(0, LATE_MS)), max_size=12),
+)
+def test_it_makes_no_difference_whether_a_silent_users_window_was_deleted(
+    before: list[Event], later: list[tuple[Event, int, int]]
+) -> None:
+    """A sweep may come at any time, as long as later events are at most ``expiry_ms`` late."""
+    kept, _ = folded(before)
+    deleted: Window | None = None
+    newest_ms = -1 if kept is None else kept.newest_ms
+    stream_ms = newest_ms + POLICY.sweep_ms + 1  # the first moment at which it may be deleted
+    for number, (content, step_ms, late_ms) in enumerate(later):
+        event = msgspec.structs.replace(content, time_ms=stream_ms - late_ms)
+        stream_ms += step_ms
+        kept, outcome = fold(kept, event, 100 + number, POLICY)
+        deleted, outcome_if_deleted = fold(deleted, event, 100 + number, POLICY)
+        assert outcome is outcome_if_deleted
+        assert kept == deleted
+
+
+@given(st.lists(events, max_size=30))
+def test_counts_are_of_the_time_since_the_last_silence(stream: list[Event]) -> None:
+    window, outcomes = folded(stream)
+    newest_ms, counts = -1, [0] * len(WINDOW_TYPES)
+    for event, outcome in zip(stream, outcomes, strict=True):
+        if event.time_ms - newest_ms > POLICY.max_age_ms + POLICY.expiry_ms:
+            counts = [0] * len(WINDOW_TYPES)
+        newest_ms = max(newest_ms, event.time_ms)
+        counts[WINDOW_TYPES.index(event.type)] += outcome is Outcome.FOLDED
+    assert (window.counts if window else (0,) * len(WINDOW_TYPES)) == tuple(counts)
+
+
+def test_silence_begins_anew_only_beyond_its_bound() -> None:
+    for gap_ms, all_time in ((60, 2), (61, 1)):
+        window, outcomes = folded([view("a", 10), view("b", 10 + gap_ms)])
+        assert outcomes == [Outcome.FOLDED] * 2
+        assert [event.event_id for event in held(window)] == ["b"]
+        assert window is not None
+        assert window.counts[0] == all_time
+
+
+def test_the_same_event_id_after_a_silence_is_another_event() -> None:
+    window, outcomes = folded([view("a", 10), view("a", 80)])
+    assert outcomes == [Outcome.FOLDED] * 2
+    assert window is not None
+    assert window.times_ms == (80,)
 
 
 def view(name: str, time_ms: int, **more: object) -> Event:

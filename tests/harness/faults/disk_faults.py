@@ -55,6 +55,10 @@ def damaged_while_up(scene: Scene, random_: random.Random) -> None:
     worker.ask_to_stop()
     assert worker.wait(STOP_S) == 0, worker.log_tail()
     come_back(scene, worker)  # a database writes its windows to a table file when it is closed
+    # A new owner looks at what was published of late, and has all these windows in memory until
+    # the next events push them out.
+    scene.stir(random_)
+    scene.stream.drain()
     damage_tables(worker, random_)
     scene.stream.send(of_fat_users(random_, mark + 1, 10))
     wait_ended(scene, worker, random_)

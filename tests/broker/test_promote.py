@@ -1,0 +1,155 @@
+"""Two models on one past: compared, rolled over, promoted while events flow, verified."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encoders.shipping.export import ExportPlan, export
+from stream_app.reader import UpdatesReader
+from tests.broker.test_command_line import command
+from tests.conformance.models import tiny_bert
+from tests.conftest import StreamMaker
+from tests.harness import checks
+from tests.harness.bundles import catalogue, source
+from tests.harness.client import Message
+from tests.harness.load import Load
+from tests.harness.replay import Replay
+from tests.harness.stream import STOP_S, Stream
+from tests.harness.worker import Worker
+
+pytestmark = pytest.mark.broker
+
+LOAD = Load(events=3_000, users=150, items=60, seed=41)
+FLOWING = Load(events=400, users=20, items=60, seed=42, forget=0.05)
+"""Of few users, so that most are silent while the models change."""
+
+
+COMMAND_S = 180
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two bundles by model_id: a tiny random model, and the same with one layer less."""
+    folder = tmp_path_factory.mktemp("bundles")
+    models = source(folder / "interest", tiny_bert(folder / "text"))
+    old = export(ExportPlan(models), [], folder / "old")
+    new = export(ExportPlan(models, layers="1"), catalogue(), folder / "new")
+    return {old.model_id: folder / "old", new.model_id: folder / "new"}
+
+
+def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
+    bundles: dict[str, Path], make_stream: StreamMaker
+) -> None:
+    (old, old_bundle), (new, new_bundle) = bundles.items()
+    stream = make_stream(encoder="transformer", model=str(old_bundle), publish_granularities=True)
+    stream.publish(LOAD.catalogue())
+    workers = stream.start_workers(2)
+    stream.send(LOAD.messages())
+    stream.drain()
+    replay = Replay(stream, "next", "--model", str(new_bundle))
+    replay.start()
+    replay.finished(COMMAND_S)
+    compared(stream, old, new)
+    too_early = command(stream, "replay", "promote", "next")
+    assert too_early.returncode == 2
+    assert f"is of model {old}, not of {new}: restart the workers" in too_early.stderr
+
+    flowing = FLOWING.messages()
+    roll_over(stream, workers, new_bundle, flowing[: len(flowing) // 2])
+    stream.raw_settings["model"] = str(new_bundle)
+    silent = set(read(stream, None).updates) - set(read(stream, new).updates)
+    assert len(silent) > 50, "most were silent, and have no vector of the new model yet"
+    would = promoted(stream, "--dry-run")
+    assert would["dry_run"]
+    assert would["shadow_behind_events"] > 0
+    assert not would["not_rolled_over"]
+    assert would["users"] - would["users_of_model"] == len(silent)
+
+    feeder = stream.feed(flowing[len(flowing) // 2 :], over_s=8)
+    done = promoted(stream)
+    assert done["complete"]
+    assert 0 < done["copied"] <= len(silent)
+    feeder.finish()
+    stream.drain()
+    stream.wait_healed()
+    again = promoted(stream)
+    assert (again["copied"], again["complete"]) == (0, True)
+    assert again["users"] == len(stream.reference().users)
+
+    # Every reader has everybody: those who wait for the new model, and those who stay.
+    assert set(read(stream, new).updates) == set(stream.reference().users)
+    assert silent <= set(read(stream, old).updates)
+    stream.bundles[new] = new_bundle
+    reference = stream.verify()
+    assert checks.users_of_model(stream.updates(), new) == set(reference.users)
+    verified = json.loads(
+        command(stream, "replay", "--verify", "--json", within_s=COMMAND_S).stdout
+    )
+    assert verified["differences"] == []
+    assert verified["vectors"] >= done["copied"]
+    assert verified["of_other_models"][old] > 0
+
+
+def compared(stream: Stream, old: str, new: str) -> None:
+    """The report has users, granularities and items, as page, plots and figures."""
+    done = command(
+        stream, "replay", "compare", "next", "--out", "drift", "--json", within_s=COMMAND_S
+    )
+    assert done.returncode == 0, done.stderr
+    folder = stream.folder / "drift"
+    figures = json.loads((folder / "report.json").read_text())
+    assert (figures["live"]["model_id"], figures["shadow"]["model_id"]) == (old, new)
+    users = figures["parts"]["users"]
+    zero = users["zero"]
+    assert users["compared"] + max(zero.values()) == figures["live"]["users"] > 100
+    assert {"word", "sentence", "paragraph", "document", "items"} < figures["parts"].keys()
+    # One layer of two random ones is missing: akin, and not the same.
+    assert users["neighbours_kept_by_chance"] < users["neighbours_kept"]["mean"] < 1
+    assert 0 < users["rank_correlation"] < 1
+    assert "cosine" in users, "the one bundle was made of what the other was made of"
+    assert users["norms"]["live"]["mean"] == pytest.approx(1.0, abs=1e-3)
+    assert len(figures["users"]) == users["compared"]
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert {each.name for each in folder.glob("*.png")} == {
+        "neighbours.png", "aligned.png", "norms.png"
+    }  # fmt: skip
+
+
+def promoted(stream: Stream, *arguments: str) -> dict[str, Any]:
+    done = command(stream, "replay", "promote", "next", "--json", *arguments, within_s=COMMAND_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def roll_over(stream: Stream, workers: list[Worker], bundle: Path, events: list[Message]) -> None:
+    """Restart the workers with another bundle, one after the other, while events come."""
+    feeder = stream.feed(events, over_s=6)
+    for worker in workers:
+        worker.ask_to_stop()
+        assert worker.wait(STOP_S) == 0, worker.log_tail()
+        worker.settings["model"] = bundle
+        worker.start()
+        stream.wait_shared(workers)
+    feeder.finish()
+    stream.drain()
+    for worker in workers:
+        worker.wait_counts("item_vectors_published", 1)
+
+
+def read(stream: Stream, model_id: str | None) -> UpdatesReader:
+    """Return a reader that has read all updates there are."""
+
+    async def follow() -> UpdatesReader:
+        topic = stream.settings.updates_topic
+        async with UpdatesReader(stream.client.bootstrap, topic, model_id=model_id) as reader:
+            await reader.catch_up()
+            return reader
+
+    return asyncio.run(follow())

@@ -1,0 +1,35 @@
+"""How topics are made, so that compaction comes to what is compacted."""
+
+from __future__ import annotations
+
+from stream_app.settings import Settings
+from stream_app.topics import topic_specs
+
+SETTINGS = Settings(session_timeout_s=10)
+SPECS = {spec.name: spec.configs for spec in topic_specs(SETTINGS)}
+COMPACTED = {
+    SETTINGS.items_topic,
+    SETTINGS.changelog_topic,
+    SETTINGS.updates_topic,
+    SETTINGS.item_vectors_topic,
+}
+
+
+def test_what_is_keyed_by_user_or_item_is_compacted_and_events_are_not() -> None:
+    compacted = {name for name, configs in SPECS.items() if configs["cleanup.policy"] == "compact"}
+    assert compacted == COMPACTED
+
+
+def test_segments_are_closed_before_kafkas_defaults_would_close_them() -> None:
+    """Kafka compacts closed segments only; a gigabyte or a week is what it waits for by itself."""
+    for name in COMPACTED:
+        assert int(SPECS[name]["segment.bytes"]) <= 64 << 20
+        assert int(SPECS[name]["segment.ms"]) <= 3_600_000
+        assert int(SPECS[name]["max.compaction.lag.ms"]) <= 86_400_000
+
+
+def test_the_changelog_keeps_what_repairs_a_frozen_workers_writes() -> None:
+    changelog = SPECS[SETTINGS.changelog_topic]
+    assert int(changelog["min.compaction.lag.ms"]) == 60_000
+    assert int(changelog["min.compaction.lag.ms"]) < int(changelog["max.compaction.lag.ms"])
+    assert int(changelog["delete.retention.ms"]) == 7 * 86_400_000
