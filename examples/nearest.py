@@ -110,6 +110,7 @@ class FreshIndex:
         lists = max(1, min(math.isqrt(count), count // POINTS_PER_LIST))
         centres = faiss.IndexFlatIP(dimensions)
         index = faiss.IndexIVFFlat(centres, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1  # no warning of a shop with ten users
         index.train(vectors)
         index.set_direct_map_type(faiss.DirectMap.Hashtable)
         index.nprobe = min(lists, max(PROBED_LEAST, math.ceil(lists * PROBED_SHARE)))

@@ -17,7 +17,7 @@ from stream_app.settings import Settings
 _FOLD_SETTINGS = (
     "partitions", "window_max_events", "window_max_age_ms", "window_max_bytes", "max_event_bytes",
     "max_text_chars", "max_future_ms", "update_format", "publish_granularities", "isolation_level",
-    "publish_interests",
+    "publish_interests", "window_expiry_ms",
 )  # fmt: skip
 """Settings that change what comes out, beside the model, which is known by its content."""
 

@@ -265,7 +265,10 @@ class _Verification:
 @asynccontextmanager
 async def _reader(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     async with open_consumer(
-        settings.bootstrap_servers, topic, fetch_bytes=_FETCH_BYTES
+        settings.bootstrap_servers,
+        topic,
+        fetch_bytes=_FETCH_BYTES,
+        isolation_level=settings.isolation_level,  # as the worker reads the events
     ) as consumer:
         yield consumer
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import random
+import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +17,7 @@ from rich.console import Console
 
 from tests.chaos import record
 from tests.chaos.report import page, recovery_part
-from tests.chaos.running import run_all, seeds_from
+from tests.chaos.running import run_all
 from tests.harness.inflicting import Outcome
 from tests.harness.plan import draw
 
@@ -33,13 +36,13 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Of the first plan; others count on.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Plans side by side.")] = 2,
     kind: Kind = "",
-    plans: Annotated[int, typer.Option(help="At most so many.")] = 10**9,
+    plans: Annotated[int, typer.Option(help="At most so many.")] = sys.maxsize,
     record_file: RecordFile = FOLDER / "results.jsonl",
 ) -> None:
     """Play random plans; exit 1 if one failed."""
     first = random.SystemRandom().randrange(10**6) * 1000 if seed is None else seed
-    outcomes = _play(range(first, first + plans) if plans < 10**9 else seeds_from(first),
-                     kind, minutes=minutes, jobs=jobs, record_file=record_file)  # fmt: skip
+    seeds = itertools.islice(itertools.count(first), plans)
+    outcomes = _play(seeds, kind, minutes=minutes, jobs=jobs, record_file=record_file)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} plans passed")
     for outcome in failed:
@@ -76,7 +79,9 @@ def report(
     out.print(f"{page_file}: {len(records)} plans")
 
 
-def _play(seeds, kind, *, minutes, jobs, record_file):  # type: ignore[no-untyped-def]
+def _play(
+    seeds: Iterable[int], kind: str, *, minutes: float, jobs: int, record_file: Path
+) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
     def told(outcome: Outcome) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -41,13 +41,6 @@ def run_all(plans: Iterable[Plan], folder: Path, *, jobs: int, until: float, tol
             for each in done:
                 told(each.result())
     shutil.rmtree(kafka, ignore_errors=True)
-
-
-def seeds_from(first: int) -> Iterator[int]:
-    """Yield seeds, one after the other, for ever."""
-    while True:
-        yield first
-        first += 1
 
 
 def _fresh(folder: Path, plan: Plan) -> Path:

@@ -111,8 +111,12 @@ class Stream:
         self.wait_shared(started)
         return started
 
-    def wait_shared(self, workers: Sequence[Worker], within_s: float = 60) -> None:
-        """Wait until every one of ``workers`` runs, and together they hold every partition once."""
+    def wait_shared(self, workers: Sequence[Worker], within_s: float = 180) -> None:
+        """Wait until every one of ``workers`` runs, and together they hold every partition once.
+
+        A worker with a real model loads torch twice; with ten times the load that the machine has
+        cores for, that alone took longer than a minute.
+        """
         everything = list(range(self.settings.partitions))
 
         def shared() -> bool:

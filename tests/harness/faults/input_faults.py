@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-import time
 
 from tests.harness.client import Message
 from tests.harness.fault import FaultSpec
-from tests.harness.load import DAY_MS, POISON_KEY, event_message
+from tests.harness.load import BASE_MS, DAY_MS, POISON_KEY, event_message
 from tests.harness.scene import Scene
 from tests.harness.stream import Stream
 
 HUGE_BYTES = 10_000_000
 NEW_USERS = 100_000
+NOON_MS = BASE_MS + DAY_MS // 2
 _CHUNK = 10_000
 
 
@@ -41,23 +41,31 @@ def late_and_early(scene: Scene, random_: random.Random) -> None:
 
 def untimely(random_: random.Random) -> list[Message]:
     """Return events of hours ahead, which count, and of days ahead, which are dead letters."""
-    now_ms = int(time.time() * 1000)
     mark = random_.randrange(10**6)
     early = [
-        event_message(view(f"early-{mark}-{n}", f"user-{n}") | {"time_ms": now_ms + DAY_MS // 2})
+        sent_at_noon(view(f"early-{mark}-{n}", f"user-{n}") | {"time_ms": NOON_MS + DAY_MS // 2})
         for n in range(5)
     ]
     late = [
-        event_message(view(f"late-{mark}-{n}", f"user-{n}") | {"time_ms": now_ms - n * DAY_MS})
+        sent_at_noon(view(f"late-{mark}-{n}", f"user-{n}") | {"time_ms": BASE_MS - n * DAY_MS})
         for n in range(0, 60, 3)
     ]
     absurd = []
     for n in range(5):
         user = f"{POISON_KEY.decode()}absurd-{mark}-{n}"
-        absurd.append(event_message(view("absurd", user) | {"time_ms": now_ms + 7 * DAY_MS}))
+        absurd.append(sent_at_noon(view("absurd", user) | {"time_ms": NOON_MS + 7 * DAY_MS}))
     messages = [*early, *late, *absurd]
     random_.shuffle(messages)
     return messages
+
+
+def sent_at_noon(event: dict[str, object]) -> Message:
+    """Return the event as a record of the day of the load's events.
+
+    An event of the year in which the test runs would let all the load's windows expire.
+    """
+    message = event_message(event)
+    return Message(message.key, message.value, timestamp_ms=NOON_MS)
 
 
 def new_users(scene: Scene, random_: random.Random) -> None:
@@ -78,8 +86,14 @@ def nothing(scene: Scene, random_: random.Random) -> None:
 
 
 def view(event_id: str, user: str) -> dict[str, object]:
-    """Return a good event without a time of its own."""
-    return {"event_id": event_id, "user_id": user, "type": "view", "item_id": "item-1"}
+    """Return a good event."""
+    return {
+        "event_id": event_id,
+        "user_id": user,
+        "type": "view",
+        "item_id": "item-1",
+        "time_ms": BASE_MS,
+    }
 
 
 FAULTS = {
