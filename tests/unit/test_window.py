@@ -154,7 +154,8 @@ def test_counts_are_of_the_time_since_the_last_silence(stream: list[Event]) -> N
     for event, outcome in zip(stream, outcomes, strict=True):
         if event.time_ms - newest_ms > POLICY.max_age_ms + POLICY.expiry_ms:
             counts = [0] * len(WINDOW_TYPES)
-        newest_ms = max(newest_ms, event.time_ms)
+        if outcome is not Outcome.DUPLICATE:
+            newest_ms = max(newest_ms, event.time_ms)
         counts[WINDOW_TYPES.index(event.type)] += outcome is Outcome.FOLDED
     assert (window.counts if window else (0,) * len(WINDOW_TYPES)) == tuple(counts)
 
