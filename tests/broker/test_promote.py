@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from encoders.shipping.export import ExportPlan, export
-from stream_app.reader import UpdatesReader
 from tests.broker.test_command_line import command
-from tests.conformance.models import tiny_bert
 from tests.conftest import StreamMaker
 from tests.harness import checks
-from tests.harness.bundles import catalogue, source
+from tests.harness.bundles import old_and_new
 from tests.harness.client import Message
 from tests.harness.load import Load
 from tests.harness.replay import Replay
@@ -35,11 +31,7 @@ COMMAND_S = 180
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two bundles by model_id: a tiny random model, and the same with one layer less."""
-    folder = tmp_path_factory.mktemp("bundles")
-    models = source(folder / "interest", tiny_bert(folder / "text"))
-    old = export(ExportPlan(models), [], folder / "old")
-    new = export(ExportPlan(models, layers="1"), catalogue(), folder / "new")
-    return {old.model_id: folder / "old", new.model_id: folder / "new"}
+    return old_and_new(tmp_path_factory.mktemp("bundles"))
 
 
 def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
@@ -63,7 +55,7 @@ def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
     before, meanwhile = flowing[: len(flowing) // 2], flowing[len(flowing) // 2 :]
     roll_over(stream, workers, new_bundle, before)
     stream.raw_settings["model"] = str(new_bundle)
-    silent = set(read(stream, None).updates) - set(read(stream, new).updates)
+    silent = set(stream.as_read(None).updates) - set(stream.as_read(new).updates)
     assert len(silent) > 50, "most were silent, and have no vector of the new model yet"
     would = promoted(stream, "--dry-run")
     assert would["dry_run"]
@@ -83,9 +75,9 @@ def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
     assert again["users"] == len(stream.reference().users)
 
     # Every reader has everybody: those who wait for the new model, and those who stay.
-    assert set(read(stream, new).updates) == set(stream.reference().users)
+    assert set(stream.as_read(new).updates) == set(stream.reference().users)
     forgetful = {(message.key or b"").decode() for message in meanwhile}
-    assert silent - forgetful <= set(read(stream, old).updates)
+    assert silent - forgetful <= set(stream.as_read(old).updates)
     assert len(silent - forgetful) > 50
     stream.bundles[new] = new_bundle
     reference = stream.verify()
@@ -144,15 +136,3 @@ def roll_over(stream: Stream, workers: list[Worker], bundle: Path, events: list[
     stream.drain()
     for worker in workers:
         worker.wait_counts("item_vectors_published", 1)
-
-
-def read(stream: Stream, model_id: str | None) -> UpdatesReader:
-    """Return a reader that has read all updates there are."""
-
-    async def follow() -> UpdatesReader:
-        topic = stream.settings.updates_topic
-        async with UpdatesReader(stream.client.bootstrap, topic, model_id=model_id) as reader:
-            await reader.catch_up()
-            return reader
-
-    return asyncio.run(follow())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from collections import Counter
@@ -11,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from encoders.shipping.export import ExportPlan, export
-from stream_app.reader import UpdatesReader
-from tests.conformance.models import tiny_bert
 from tests.conftest import StreamMaker
 from tests.harness import checks
-from tests.harness.bundles import catalogue, source
+from tests.harness.bundles import old_and_new
 from tests.harness.client import Message, Record
 from tests.harness.deadline import eventually
 from tests.harness.load import Load
@@ -32,11 +28,7 @@ LOAD = Load(events=6_000, users=200, items=60)
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two bundles by model_id: a tiny random model, and the same with one layer less."""
-    folder = tmp_path_factory.mktemp("bundles")
-    models = source(folder / "interest", tiny_bert(folder / "text"))
-    old = export(ExportPlan(models), [], folder / "old")
-    new = export(ExportPlan(models, layers="1"), catalogue(), folder / "new")
-    return {old.model_id: folder / "old", new.model_id: folder / "new"}
+    return old_and_new(tmp_path_factory.mktemp("bundles"))
 
 
 def test_a_new_model_is_rolled_out_without_a_gap(
@@ -69,11 +61,11 @@ def test_a_new_model_is_rolled_out_without_a_gap(
     touched, updates = touched_after(reference, rolled_out), stream.updates()
     assert touched
     assert touched <= checks.users_of_model(updates, new)
-    reader = read(stream, model_id=new)
+    reader = stream.as_read(model_id=new)
     assert set(reader.models) == {new}
     assert touched <= set(reader.updates)
     assert reader.dropped_of_other_models == published_by_model(updates)[old]
-    mixed = read(stream, model_id=None)
+    mixed = stream.as_read(model_id=None)
     assert set(mixed.updates) == set(reference.users), "nobody lost"
     assert sum(mixed.models.values()) == len(reference.users)
 
@@ -142,15 +134,3 @@ def touched_after(reference: Reference, ends: Mapping[int, int]) -> set[str]:
         for user in reference.users
         if reference.offsets[user][-1] >= ends[reference.partition[user]]
     }
-
-
-def read(stream: Stream, model_id: str | None) -> UpdatesReader:
-    """Return a reader that has read all updates there are."""
-
-    async def follow() -> UpdatesReader:
-        topic = stream.settings.updates_topic
-        async with UpdatesReader(stream.client.bootstrap, topic, model_id=model_id) as reader:
-            await reader.catch_up()
-            return reader
-
-    return asyncio.run(follow())

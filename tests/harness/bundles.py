@@ -10,6 +10,7 @@ from encoders.interest_init import init
 from encoders.model_bundle import Manifest
 from encoders.shipping.export import ExportPlan, export
 from encoders.text_encoder import TextEncoder
+from tests.conformance.models import tiny_bert
 
 WORDS = ("quick", "brown", "fox", "lazy", "dog", "heist", "film", "toy", "story", "shoes", "winter")
 
@@ -34,3 +35,11 @@ def bundle(out: Path, text_model: Path, **changed: object) -> Manifest:
     models = source(out.with_name(f"{out.name}-interest"), text_model)
     plan = ExportPlan(models, **changed)  # type: ignore[arg-type]
     return export(plan, catalogue(), out)
+
+
+def old_and_new(folder: Path) -> dict[str, Path]:
+    """Return two bundles by model_id: a tiny random model, and the same with one layer less."""
+    models = source(folder / "interest", tiny_bert(folder / "text"))
+    old = export(ExportPlan(models), [], folder / "old")
+    new = export(ExportPlan(models, layers="1"), catalogue(), folder / "new")
+    return {old.model_id: folder / "old", new.model_id: folder / "new"}

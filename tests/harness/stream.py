@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_app import topics
+from stream_app.reader import UpdatesReader
 from stream_app.settings import Settings
 from tests.harness import checks, vectors
 from tests.harness.background import CommitWatch, Feeder
@@ -229,6 +230,17 @@ class Stream:
     def updates(self) -> list[Record]:
         """Return the updates topic."""
         return self.client.read(self.settings.updates_topic)
+
+    def as_read(self, model_id: str | None) -> UpdatesReader:
+        """Return a reader, of one model or of all, that has read all updates there are."""
+
+        async def follow() -> UpdatesReader:
+            topic = self.settings.updates_topic
+            async with UpdatesReader(self.client.bootstrap, topic, model_id=model_id) as reader:
+                await reader.catch_up()
+                return reader
+
+        return asyncio.run(follow())
 
     def counts(self) -> dict[str, int]:
         """Return the sum of all workers' counters, each since its last start."""
