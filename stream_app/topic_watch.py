@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from state import codec
+from state import codec, era
 from stream_app import topics
 from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.producer import DeliveryFailed
@@ -79,7 +79,11 @@ async def _last_windows(
     found: list[ConsumerRecord] = []
     while any([await consumer.position(tp) < ends[tp] for tp in tps]):
         for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
-            found += [record for record in records if record.value is not None]
+            found += [
+                record
+                for record in records
+                if record.value is not None and not era.is_mark(record.key)
+            ]
     return found
 
 
