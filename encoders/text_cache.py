@@ -140,4 +140,6 @@ class TextCache:
         options.set_max_open_files(-1)  # FIFO compaction asks for it
         options.set_keep_log_file_num(1)
         options.set_max_log_file_size(_LOG_BYTES)
-        return rocksdict.Rdict(str(self._folder), options)
+        # Named, or a cache that is there already keeps the caps it was made with.
+        families = {"default": options}
+        return rocksdict.Rdict(str(self._folder), options, column_families=families)

@@ -76,7 +76,10 @@ class PartitionTable:
         blocks.set_bloom_filter(10, False)
         blocks.set_block_cache(rocksdict.Cache(block_cache_bytes))
         options.set_block_based_table_factory(blocks)
-        self._db = rocksdict.Rdict(str(path), options=options)
+        # Named, or the default column family of a database that exists already gets the options it
+        # was made with, and of those RocksDB does not store the cache.
+        families = {"default": options}
+        self._db = rocksdict.Rdict(str(path), options=options, column_families=families)
         self._forgotten: dict[bytes, int] = {}
         stored = self._db.get(_ERA_KEY)
         self.era = 0 if stored is None else int(stored)

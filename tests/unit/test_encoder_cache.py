@@ -38,6 +38,19 @@ def test_what_was_put_comes_back_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_cap_that_was_lowered_holds_for_what_is_there(tmp_path: Path) -> None:
+    cache = TextCache(tmp_path, 16 << 20, DIMENSIONS)
+    for first in range(0, 8_000, 100):  # 6 MB in all
+        cache.put(vectors(first, 100))
+    cache.close()
+    assert size_bytes(tmp_path) > 4 << 20
+    smaller = TextCache(tmp_path, 1 << 20, DIMENSIONS)
+    for first in range(8_000, 10_000, 100):
+        smaller.put(vectors(first, 100))
+    smaller.close()
+    assert size_bytes(tmp_path) < 2 << 20
+
+
 def test_the_cap_holds_and_the_newest_stay(tmp_path: Path) -> None:
     cap_bytes = 1 << 20
     cache = TextCache(tmp_path, cap_bytes, DIMENSIONS)

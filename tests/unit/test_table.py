@@ -30,6 +30,14 @@ def table(tmp_path: Path) -> Iterator[PartitionTable]:
     table.close()
 
 
+def test_the_read_cache_is_as_large_as_set_whenever_a_table_is_opened(tmp_path: Path) -> None:
+    """RocksDB stores most options of a database and opens it with those; not that of the cache."""
+    for cache_bytes in (CACHE_BYTES, CACHE_BYTES, 3 * CACHE_BYTES):
+        table = PartitionTable(tmp_path / "t", cache_bytes)
+        assert table._db.property_int_value("rocksdb.block-cache-capacity") == cache_bytes
+        table.close()
+
+
 def test_rows_and_the_changelog_offset_survive_a_close(tmp_path: Path) -> None:
     table = PartitionTable(tmp_path / "t", CACHE_BYTES)
     assert table.changelog_offset() is None
