@@ -25,7 +25,11 @@ class Changelog:
         self._log = OwnedLog(topic, bootstrap_servers, counts, _applied)
 
     async def append(self, partition: Partition, rows: Sequence[OutRecord]) -> int | None:
-        """Append the rows and return the offset of the last one, ``None`` if there are no rows.
+        """Append the rows and return the offset up to which the log needs no other look.
+
+        That is the offset of the last row; ``None``, for as before, if there are no rows, and where
+        others' records have to be outdone: until the next checkpoint has done that, whoever begins
+        with our table must meet with them again.
 
         Raises:
             DeliveryFailed: not acknowledged in time.
@@ -34,8 +38,8 @@ class Changelog:
             return None
         self._own(partition)
         last = await self._producer.send(self._log.topic, partition.number, rows)
-        self._outdo(partition, await self._log.others_before(partition, len(rows), last))
-        return last
+        others = await self._log.others_before(partition, len(rows), last)
+        return None if self._outdo(partition, others) else last
 
     async def look_after(self, partitions: Sequence[Partition]) -> None:
         """Look whether others wrote to idle partitions, which get no acknowledgements.
@@ -57,10 +61,12 @@ class Changelog:
         stored = partition.table.changelog_offset()
         self._log.own_from(partition, 0 if stored is None else stored + 1)
 
-    def _outdo(self, partition: Partition, others: Others) -> None:
-        if others:
-            for key, state in outdone(partition, others).items():
-                partition.dirty.setdefault(key, state)
+    def _outdo(self, partition: Partition, others: Others) -> bool:
+        """Let the next checkpoint write what is newer than others' records; tell if anything is."""
+        newer = outdone(partition, others) if others else {}
+        for key, state in newer.items():
+            partition.dirty.setdefault(key, state)
+        return bool(newer)
 
 
 def _applied(partition: Partition, record: ConsumerRecord) -> int:
