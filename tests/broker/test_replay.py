@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.harness.client import Record
 from tests.harness.load import Load
 from tests.harness.replay import Replay
 from tests.harness.stream import Stream
+from tests.harness.worker import TRAPPED
 
 pytestmark = pytest.mark.broker
 
@@ -72,15 +74,14 @@ def test_killed_it_goes_on_and_another_beginning_is_refused(stream: Stream) -> N
     arguments = ("--from", "earliest")
     killed = Replay(stream, "wide", *arguments)
     killed.settings |= SLOW
+    killed.module = TRAPPED
+    killed.arm("TERM changelog 4")
     killed.start()
-    killed.wait_begun(500)
-    killed.ask_to_stop()
     assert killed.wait(30) == 5, killed.log_tail()
     assert killed.said("was stopped before its end; the same command goes on with it")
-    stopped_at = sum(killed.committed().values())
+    killed.arm("KILL changelog 4")
     killed.start()
-    killed.wait_begun(stopped_at + 500)
-    killed.kill()
+    assert killed.wait(30) == -signal.SIGKILL, killed.log_tail()
     before = killed.committed()
     ends = stream.client.ends(stream.settings.events_topic)
     unfinished = {number for number, end in ends.items() if before.get(number, 0) < end}
@@ -95,6 +96,7 @@ def test_killed_it_goes_on_and_another_beginning_is_refused(stream: Stream) -> N
     assert "was begun with model" in wider.refused()
 
     killed.settings |= QUICK
+    killed.module = "stream_app"
     again = killed.start()
     assert isinstance(again, Replay)
     summary = again.finished()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,7 @@ class Replay(Worker):
         self.shadow = shadow_settings(stream.settings, name)
         self._stream = stream
         options = ["--name", name, "--datadir", str(datadir), "--json", *arguments]
-        self.command = [sys.executable, "-m", "stream_app", "replay", *options]
+        self.arguments = ["replay", *options]
         stream.workers.append(self)
 
     def finished(self, within_s: float = END_S) -> dict[str, Any]:

@@ -264,7 +264,8 @@ class Stream:
         committed = {number: end for number, end in self.committed().items() if end}
         ends = {n: end for n, end in self.client.ends(self.settings.events_topic).items() if end}
         assert committed == ends, "a clean stop commits everything, and nothing more"
-        checks.assert_same_windows(reference, checks.windows_in(changelog), "changelog")
+        where = f"changelog ({_extent(changelog)})"
+        checks.assert_same_windows(reference, checks.windows_in(changelog), where)
         checks.assert_tombstones(reference, changelog, "changelog")
         on_disk = [w for w in self.workers if w.name in held] if on_disk is None else on_disk
         stored = checks.windows_on_disk({w.datadir: held[w.name] for w in on_disk})
@@ -325,3 +326,12 @@ class Stream:
             if any(name.startswith(f"{each}-replay-") for each in own)
         ]
         self.client.delete_topics([*own, *shadows])
+
+
+def _extent(records: Sequence[Record]) -> str:
+    """Say how much of a topic was read: what is missing was not written, or not read."""
+    firsts = {record.partition: record.offset for record in reversed(records)}
+    lasts = {record.partition: record.offset for record in records}
+    tombstones = sum(record.value is None for record in records)
+    ranges = ", ".join(f"{number}: {firsts[number]}..{lasts[number]}" for number in sorted(lasts))
+    return f"{len(records)} records, {tombstones} of them tombstones; {ranges}"

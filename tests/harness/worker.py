@@ -46,7 +46,7 @@ class Worker:
     ) -> None:
         self.name = name
         self.module = module
-        self.command = [sys.executable, "-m", module, "worker"]
+        self.arguments = ["worker"]
         self.datadir = datadir
         self.settings = {**settings, "datadir": datadir}
         self.log = datadir.with_suffix(".log")
@@ -63,7 +63,7 @@ class Worker:
         self.ended_by_test = self.arm_file.exists()
         with self.log.open("ab") as log:
             self._process = child_process.start_bound(
-                self.command,
+                [sys.executable, "-m", self.module, *self.arguments],
                 output=log,
                 env=environment(self.settings) | {ARM_VARIABLE: str(self.arm_file)},
                 cwd=self.datadir.parent,
