@@ -69,8 +69,8 @@ def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowP
         touched[key] = state
         if expiring:
             expiring.pop(key, None)
-        # A forget has the time it was asked for, which says nothing of the events around it; one that
-        # is delivered again leaves a window standing.
+        # A forget has the time it was asked for, not that of the events around it; delivered again
+        # it leaves a window standing.
         if event.time_ms > stream_ms and event.type is not EventType.FORGET:
             stream_ms = event.time_ms
         if after is None and before is not None:
