@@ -28,6 +28,7 @@ from stream_app.delivery import (
     PassThrough,
     RecordBatch,
     WindowTable,
+    faust_credentials,
     install_transport,
 )
 from stream_app.encoder_process import EncoderProcess
@@ -89,7 +90,7 @@ class Worker:
         self._loop_lag = LoopLag()
         self._datadir = Datadir(settings.datadir)
         self._status = StatusFile(settings.datadir / "status.json", self._describe)
-        self._producer = BatchProducer(settings.bootstrap_servers, settings.delivery_timeout_s)
+        self._producer = BatchProducer(settings.kafka, settings.delivery_timeout_s)
         self._burials = Burials(settings.dead_letters_topic, self._producer, self.counts)
         self._encoder_process = EncoderProcess(
             settings.encoder_config(),
@@ -106,6 +107,7 @@ class Worker:
         app = BatchApp(
             settings.app_id,
             broker=[f"kafka://{broker}" for broker in settings.bootstrap_servers.split(",")],
+            broker_credentials=faust_credentials(settings.kafka),
             datadir=settings.datadir / "faust",
             topic_partitions=settings.partitions,
             topic_replication_factor=settings.replication_factor,
@@ -377,7 +379,7 @@ class Worker:
         self._catalogue = Catalogue(
             settings.datadir / "catalogue",
             settings.items_topic,
-            settings.bootstrap_servers,
+            settings.kafka,
             counts,
             max_text_chars=settings.max_text_chars,
             isolation_level=settings.isolation_level,
@@ -398,7 +400,7 @@ class Worker:
             settings.session_timeout_s,
         )
         self._updates_log = OwnedLog(
-            settings.updates_topic, settings.bootstrap_servers, counts, _update_applied
+            settings.updates_topic, settings.kafka, counts, _update_applied
         )
         self._rounds = Rounds(
             self._ours,
@@ -421,7 +423,7 @@ class Worker:
         )
         self._rounds.bury = self._burials.bury
         self._changelog = Changelog(
-            settings.changelog_topic, self._producer, counts, settings.bootstrap_servers
+            settings.changelog_topic, self._producer, counts, settings.kafka
         )
         self._checkpoints = Checkpoints(
             self._ours,
