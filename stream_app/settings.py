@@ -366,6 +366,8 @@ def _sentence(error: Any) -> str:
             f"unknown setting {name} ({PREFIX}{name.upper()}): "
             "`interest-stream settings` lists all there are"
         )
+    message = str(error["msg"])
+    message = message[:1].lower() + message[1:]  # no more: allowed values may be capitals
     if name in _SECRETS:
-        return f"setting {name} ({PREFIX}{name.upper()}): {error['msg'].lower()}"
-    return f"setting {name} ({PREFIX}{name.upper()}) is {error['input']!r}: {error['msg'].lower()}"
+        return f"setting {name} ({PREFIX}{name.upper()}): {message}"
+    return f"setting {name} ({PREFIX}{name.upper()}) is {error['input']!r}: {message}"

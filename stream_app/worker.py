@@ -491,6 +491,10 @@ class Worker:
             self._status.try_to_write()
         self._datadir.release()
 
+    def on_refused(self, error: Exception) -> None:
+        """Kafka does not let us read, or be in the group: no retry mends that."""
+        self._fail(error)
+
     def held(self) -> Mapping[int, Partition]:
         """Return the partitions that are ours at this moment."""
         return dict(self._partitions)
