@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
-from state.event import Event, EventLimits, InvalidEvent, decode
+from state.event import Event, EventLimits, EventType, InvalidEvent, decode
 from state.window import Outcome, WindowPolicy, fold
 from stream_app.dead_letters import DeadLetter
 from stream_app.partition import Forgotten, Partition
@@ -69,7 +69,9 @@ def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowP
         touched[key] = state
         if expiring:
             expiring.pop(key, None)
-        if after is not None and event.time_ms > stream_ms:
+        # A forget has the time it was asked for, not that of the events around it; delivered again
+        # it leaves a window standing.
+        if event.time_ms > stream_ms and event.type is not EventType.FORGET:
             stream_ms = event.time_ms
         if after is None and before is not None:
             partition.forgotten_texts += [text for text in before.texts if text]

@@ -185,11 +185,13 @@ async def test_a_partition_that_leaves_ends_the_sweep(world: World) -> None:
     assert world.partition.dirty == {}
 
 
-def test_stream_time_is_of_events_that_leave_a_window(world: World) -> None:
+def test_stream_time_is_not_that_of_a_forget_not_even_delivered_again(world: World) -> None:
     partition = world.partition
     fold_events(partition, [Decoded(b"a", view("a", 2_000), 80)], POLICY)
     assert partition.stream_ms == 2_000
     fold_events(partition, [Decoded(b"a", view("b", 1_950), 81)], POLICY)
     forget = Event("f", "a", EventType.FORGET, time_ms=9_000)
+    fold_events(partition, [Decoded(b"a", forget, 82)], POLICY)
+    fold_events(partition, [Decoded(b"a", view("c", 1_960), 83)], POLICY)
     fold_events(partition, [Decoded(b"a", forget, 82)], POLICY)
     assert partition.stream_ms == 2_000
