@@ -24,6 +24,8 @@ from stream_app.demo_worker import environment
 from stream_app.kafka_server import open_kafka
 
 _NAME = "next"
+_NOBODY_LEAVES_MS = 4 * 365 * 86_400_000
+"""Longer than the three years of the ratings: each side has every user."""
 _COLUMNS = {
     "compared": "compared",
     "neighbours_kept": "of 10 neighbours kept",
@@ -49,7 +51,9 @@ async def _command(stage: Stage, *arguments: str) -> str:
 async def run(bootstrap: str, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Play with the one model, replay with the other, compare."""
     stage = Stage(bootstrap, directory, QUICK if arguments.quick else FULL)
-    stage.settings = stage.settings.model_copy(update={"publish_granularities": True})
+    stage.settings = stage.settings.model_copy(
+        update={"publish_granularities": True, "window_expiry_ms": _NOBODY_LEAVES_MS}
+    )
     bundle = arguments.model.absolute()
     if not model_bundle.is_bundle(bundle):
         bundle = directory / "bundle"

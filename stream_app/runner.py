@@ -16,6 +16,7 @@ from encoders.interface import EncoderInfo
 from stream_app.errors import ReportBug, RestartWorker
 from stream_app.event_loop import WorkerLoop
 from stream_app.failures import explained
+from stream_app.lost_connections import let_aiokafka_notice
 from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
 from stream_app.worker import Worker
@@ -43,6 +44,7 @@ def run(
         logging.getLogger(noisy).setLevel(
             logging.DEBUG if settings.log_level == "debug" else logging.WARNING
         )
+    let_aiokafka_notice()
     with asyncio.Runner(loop_factory=WorkerLoop) as runner:
         return runner.run(_run(settings, bounds, on_model, until))
 

@@ -186,6 +186,10 @@ class Settings(BaseModel):
     rocksdb_block_cache_bytes: int = Field(
         32 * _MIB, ge=_MIB, description="Read cache of each partition's database."
     )
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="Where metrics, health and the API are served."
+    )
+    http_port: int = Field(0, ge=0, le=65_535, description="The same. 0: no HTTP server.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Of what the worker says on stderr."
     )

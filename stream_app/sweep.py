@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from state import codec
 from stream_app.checkpoint import Checkpoints
@@ -33,17 +34,23 @@ _PAUSE_S = 0.5
 _RETRY_S = 2.0
 
 
-def expired(rows: Sequence[tuple[bytes, bytes]], older_than_ms: int, committed: int) -> list[bytes]:
-    """Return the users of stored windows whose newest event lies before ``older_than_ms``.
+class Silent(NamedTuple):
+    """Users whose newest event lies far enough behind."""
 
-    Only those whose last event is committed: of others, a crash now would have Kafka deliver
-    events again that must find the window as it is. Pure.
-    """
-    found = []
+    committed: list[bytes]
+    """They can go."""
+    uncommitted: list[bytes]
+    """They cannot yet: a crash now would have Kafka deliver events again, which must find the
+    window as it is."""
+
+
+def silent(rows: Sequence[tuple[bytes, bytes]], older_than_ms: int, committed: int) -> Silent:
+    """Return the users of stored windows whose newest event lies before ``older_than_ms``. Pure."""
+    found = Silent([], [])
     for key, stored in rows:
         seen = codec.last_seen(stored)
-        if seen.newest_ms < older_than_ms and seen.applied_offset < committed:
-            found.append(key)
+        if seen.newest_ms < older_than_ms:
+            (found.committed if seen.applied_offset < committed else found.uncommitted).append(key)
     return found
 
 
@@ -95,23 +102,30 @@ class Sweep:
     async def sweep(self, partition: Partition, committed: int) -> None:
         """Look through a partition once.
 
+        Silent users who cannot go yet are looked for again soon, for stream time may stand still.
+
         Raises:
             PartitionRevoked: it has left us.
         """
-        self._swept_to_ms[partition] = partition.stream_ms
-        older_than_ms = partition.stream_ms - self._sweep_ms
+        stream_ms = partition.stream_ms
+        older_than_ms = stream_ms - self._sweep_ms
+        passed_over = False
         cursor: bytes | None = b""
         try:
             while cursor is not None:
                 partition.must_be_ours()
                 began_s = time.perf_counter()
                 rows = partition.table.after(cursor, _SLICE_USERS)
-                _mark(partition, expired(rows, older_than_ms, committed))
+                found = silent(rows, older_than_ms, committed)
+                all_marked = _mark(partition, found.committed)
+                passed_over |= not all_marked or bool(found.uncommitted)
                 took_s = time.perf_counter() - began_s
                 cursor = rows[-1][0] if len(rows) == _SLICE_USERS else None
                 if len(partition.expiring) >= _SLICE_USERS or cursor is None:
                     await self._let_go(partition)
                 await asyncio.sleep(took_s / _LOOP_SHARE)
+            if not passed_over:
+                self._swept_to_ms[partition] = stream_ms
         finally:
             partition.expiring.clear()
 
@@ -138,16 +152,17 @@ class Sweep:
                 await asyncio.sleep(_RETRY_S)
 
 
-def _mark(partition: Partition, keys: Sequence[bytes]) -> None:
-    """Have the users' updates deleted, unless something of them is on its way.
+def _mark(partition: Partition, keys: Sequence[bytes]) -> bool:
+    """Have the users' updates deleted, unless something of them is on its way; tell if of all.
 
     The tombstones name the last source offset folded. Up to there it is true that nothing of the
     user counts, and whatever a frozen worker writes of them afterwards is older.
     """
     state = Forgotten(partition.last_offset, expired=True)
-    for key in keys:
-        if not _is_busy(partition, key):
-            partition.expiring[key] = partition.touched[key] = state
+    idle = [key for key in keys if not _is_busy(partition, key)]
+    for key in idle:
+        partition.expiring[key] = partition.touched[key] = state
+    return len(idle) == len(keys)
 
 
 def _is_busy(partition: Partition, key: bytes) -> bool:

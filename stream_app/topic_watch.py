@@ -62,6 +62,8 @@ async def must_belong_together(settings: Settings, partitions: Collection[int]) 
         FixSettings: the events topic is another one than the windows are of.
         DeliveryFailed: the broker did not answer.
     """
+    if not partitions:  # assigned none, aiokafka's consumer raises CancelledError when it stops
+        return
     try:
         async with asyncio.timeout(_READ_TIMEOUT_S), _consumer(settings) as consumer:
             for window in await _last_windows(consumer, settings.changelog_topic, partitions):

@@ -139,9 +139,12 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
 
         async def lingering_fetch(*arguments: Any) -> Any:
             # What has just arrived is on its way meanwhile; only the next fetch waits.
-            result = await fetch(*arguments)
-            if self._last_fetch_records < _SMALL_FETCH_RECORDS:
-                await asyncio.sleep(self._linger_s)
+            try:
+                result = await fetch(*arguments)
+                if self._last_fetch_records < _SMALL_FETCH_RECORDS:
+                    await asyncio.sleep(self._linger_s)
+            except asyncio.CancelledError:
+                return False  # as aiokafka's own does: it awaits what it cancels when it is stopped
             return result
 
         coordinator._do_heartbeat = watched_heartbeat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import StreamMaker
 from tests.harness import checks
 from tests.harness.load import Load
 from tests.harness.reference import replay
@@ -30,3 +31,13 @@ def test_a_clean_stop_commits_exactly_what_it_did(stream: Stream) -> None:
     checks.assert_same_windows(reference, checks.windows_on_disk({worker.datadir: held}), "RocksDB")
     stream.verify_updates(reference, stream.updates())
     assert worker.status()["state"] == "stopped"
+
+
+def test_a_worker_that_lingers_stops_in_time(make_stream: StreamMaker) -> None:
+    """Its fetch is cancelled while it waits for the next one, and this ends nothing else."""
+    stream = make_stream(micro_batch_linger_ms=1_000)
+    (worker,) = stream.start_workers(1)
+    stream.send(Load(events=20, users=5).messages())
+    stream.drain()
+    worker.ask_to_stop()
+    assert worker.wait(STOP_S) == 0, worker.log_tail()

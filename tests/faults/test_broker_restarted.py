@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from stream_app.kafka_server import KafkaServer
+from stream_app.lost_connections import let_aiokafka_notice
 from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
 from tests.harness.deadline import eventually
@@ -60,3 +66,23 @@ def _play(stream: Stream, broker: KafkaServer, how: str) -> None:
     broker.start()
     stream.send(messages[half:])
     stream.verify()
+
+
+def test_a_request_on_a_connection_closed_this_instant_is_one_on_a_lost_connection(
+    broker: str,
+) -> None:
+    let_aiokafka_notice()
+
+    async def close_and_go_on() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
+            node = producer.client.get_random_node()
+            connection = await producer.client._get_conn(node)
+            connection._writer.transport.abort()
+            await asyncio.sleep(0)  # closed now
+            with pytest.raises(KafkaConnectionError, match="closed"):
+                await connection.send(MetadataRequest([]))
+            async with asyncio.timeout(10):
+                assert await producer.client.force_metadata_update()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(close_and_go_on())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.harness.worker import Worker
 
 STOP_S = 20
 PARTITIONS = 4
+_NO_COMPACTION_MS = 3_600_000
 _TOPICS = ("events", "items", "updates", "item_vectors", "dead_letters")
 _numbers = itertools.count(1)
 
@@ -89,7 +91,14 @@ class Stream:
         return feeder
 
     def watch_commits(self) -> None:
-        """Sample commits and effects until :meth:`verify`."""
+        """Sample commits and effects until :meth:`verify`, which reads both topics again.
+
+        What compaction removed in between could not bear witness: it has to wait until then.
+        """
+        for spec in topics.topic_specs(self.settings):
+            if spec.name in (self.settings.changelog_topic, self.settings.updates_topic):
+                lagging = spec.configs | {"min.compaction.lag.ms": str(_NO_COMPACTION_MS)}
+                self.client.alter_topic(spec.name, lagging)
         self._watch = CommitWatch(
             self.client.bootstrap,
             self.settings.app_id,
@@ -119,11 +128,14 @@ class Stream:
         cores for, that alone took longer than a minute.
         """
         everything = list(range(self.settings.partitions))
+        most_each = math.ceil(len(everything) / len(workers))
+        busy_least = math.ceil(len(everything) / most_each)  # Faust may leave the rest without any
 
         def shared() -> bool:
-            running = all(worker.running() for worker in workers)
-            held = sorted(number for worker in workers for number in worker.partitions())
-            return running and held == everything
+            ready = all(worker.ready() for worker in workers)
+            held = [worker.partitions() for worker in workers]
+            busy = sum(map(bool, held))
+            return ready and sorted(itertools.chain(*held)) == everything and busy >= busy_least
 
         eventually(
             shared,
@@ -157,7 +169,7 @@ class Stream:
             what=lambda: f"updates in every partition: {self.client.ends(topic)}",
         )
 
-    def wait_healed(self, within_s: float = 20) -> None:
+    def wait_healed(self, within_s: float = 180) -> None:
         """Wait until no user's last record is older than an earlier one.
 
         What a frozen worker wrote behind its successor may lie there for a moment, not for good.

@@ -102,10 +102,14 @@ class Worker:
         """Return the partitions it says it works on."""
         return set(self.status().get("partitions", ()))
 
+    def ready(self) -> bool:
+        """Whether it says it runs, perhaps with no partition."""
+        assert self.alive, f"{self.name} ended with {self.exit_code()}:\n{self.log_tail()}"
+        return bool(self.status().get("state") == "running")
+
     def running(self) -> bool:
         """Whether it says it runs, with at least one partition."""
-        assert self.alive, f"{self.name} ended with {self.exit_code()}:\n{self.log_tail()}"
-        return self.status().get("state") == "running" and bool(self.partitions())
+        return self.ready() and bool(self.partitions())
 
     def wait_running(self) -> Worker:
         """Wait until it works on partitions."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from stream_app.lease import Lease
 from stream_app.partition import Forgotten, Partition, PartitionRevoked
 from stream_app.producer import OutRecord
 from stream_app.status import Counts
-from stream_app.sweep import Sweep, expired
+from stream_app.sweep import Silent, Sweep, silent
 
 POLICY = WindowPolicy(max_age_ms=100, expiry_ms=50)
 """Swept at 200 behind stream time."""
@@ -72,18 +73,20 @@ class World:
         return 1
 
     async def sweep(self, committed: int = 10) -> None:
-        async def nobody() -> dict[int, int]:
-            return {}
+        await self.new_sweep().sweep(self.partition, committed)
 
-        sweep = Sweep(
+    def new_sweep(self, committed: Callable[[], dict[int, int]] = dict) -> Sweep:
+        async def commits() -> dict[int, int]:
+            return committed()
+
+        return Sweep(
             lambda: [self.partition],
             self.round,
             self.checkpoints,
-            nobody,
+            commits,
             self.counts,
             sweep_ms=POLICY.sweep_ms,
         )
-        await sweep.sweep(self.partition, committed)
 
 
 @pytest.fixture
@@ -96,7 +99,8 @@ def world(tmp_path: Path) -> World:
 
 def test_only_windows_that_are_old_and_committed_expire() -> None:
     rows = [(b"old", stored(799)), (b"bound", stored(800)), (b"uncommitted", stored(1, offset=10))]
-    assert expired(rows, 1_000 - POLICY.sweep_ms, committed=10) == [b"old"]
+    found = silent(rows, 1_000 - POLICY.sweep_ms, committed=10)
+    assert found == Silent([b"old"], [b"uncommitted"])
 
 
 async def test_updates_go_first_then_changelog_and_disk(world: World) -> None:
@@ -152,6 +156,33 @@ async def test_what_is_on_its_way_is_left_alone(world: World, where: str) -> Non
     assert world.partition.expiring == {}
     assert getattr(world.partition, where)[b"old"] is window
     assert world.counts.expired == 0
+
+
+@pytest.mark.parametrize("why", ["uncommitted", "dirty"])
+async def test_who_cannot_go_yet_goes_soon_though_stream_time_stands_still(
+    world: World, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_app.sweep._PAUSE_S", 0.001)
+    world.put({b"old": stored(1, offset=9)})
+    if why == "dirty":
+        world.partition.dirty[b"old"] = Window(applied_offset=9)
+    asked = 0
+
+    def commits() -> dict[int, int]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            world.partition.dirty.clear()
+        return {0: 9 if why == "uncommitted" and asked == 1 else 10}
+
+    went = asyncio.Event()
+    world.on_round = went.set
+    sweeping = asyncio.create_task(world.new_sweep(commits).run())
+    await asyncio.wait_for(went.wait(), 10)
+    await asyncio.sleep(0.05)
+    sweeping.cancel()
+    assert world.counts.expired == 1
+    assert asked == 2, "once nobody is passed over, it rests until stream time moves"
 
 
 async def test_a_deletion_that_was_not_delivered_is_a_deletion_again(world: World) -> None:
