@@ -12,7 +12,7 @@ TESTS ?= tests
 PROCESSES ?= 3
 
 # The locks name exact versions and no addresses: where packages come from is up to pip's settings.
-LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra examples --extra dev \
+LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra examples --extra tracing --extra dev \
 	--python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate --quiet
 
 .PHONY: help demo test chaos lint bench soak lock clean

@@ -157,8 +157,12 @@ class Partition:
     def _on_delivery_done(self, task: asyncio.Task[None]) -> None:
         self.deliveries.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("partition %s: a delivery failed", self.number, exc_info=task.exception())
-            self.failed_delivery = task.exception()
+            failure = task.exception()
+            unexpected = None if isinstance(failure, InterestStreamError) else failure
+            log.error(
+                "partition %s: a delivery failed: %s", self.number, failure, exc_info=unexpected
+            )
+            self.failed_delivery = failure
 
     def covered(self, tick: int) -> None:
         """All that was touched up to ``tick`` is handed to the producer."""

@@ -12,12 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from encoders.config import EncoderConfig
 from state.event import EventLimits
 from state.window import WindowPolicy
 from stream_app.errors import FixSettings
+from stream_app.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
 
 PREFIX = "INTEREST_"
 CONFIG_VARIABLE = "INTEREST_CONFIG"
@@ -39,6 +49,26 @@ class Settings(BaseModel):
     )
     bootstrap_servers: str = Field(
         "127.0.0.1:9092", min_length=1, description="Kafka brokers, host:port, comma-separated."
+    )
+    security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="With Kafka: TLS (SSL), a user name (SASL), or both (SASL_SSL)."
+    )
+    ssl_cafile: Path | None = Field(
+        None, description="PEM of the authorities that sign brokers. Empty: the system's."
+    )
+    ssl_certfile: Path | None = Field(
+        None, description="PEM of our own certificate, where brokers ask for one."
+    )
+    ssl_keyfile: Path | None = Field(None, description="PEM of its key, without a passphrase.")
+    sasl_mechanism: SaslMechanism = Field(
+        "SCRAM-SHA-512", description="How the password is proved. PLAIN: with SASL_SSL only."
+    )
+    sasl_username: str = Field("", description="Kafka user.")
+    sasl_password: SecretStr = Field(
+        SecretStr(""), description="Its password; better in a file: sasl_password_file."
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="File whose first line is the password."
     )
     events_topic: str = Field("interest.events", description="Where events come from.")
     items_topic: str = Field("interest.items", description="The catalogue: item id to text.")
@@ -156,9 +186,45 @@ class Settings(BaseModel):
     rocksdb_block_cache_bytes: int = Field(
         32 * _MIB, ge=_MIB, description="Read cache of each partition's database."
     )
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="Where metrics, health and the API are served."
+    )
+    http_port: int = Field(0, ge=0, le=65_535, description="The same. 0: no HTTP server.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Of what the worker says on stderr."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_no_path(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty variable unsets a path that may be unset."""
+        return None if value == "" and info.field_name in _OPTIONAL_PATHS else value
+
+    @model_validator(mode="after")
+    def _may_speak_to_kafka(self) -> Settings:
+        with_sasl = self.security_protocol.startswith("SASL")
+        if with_sasl and not self.sasl_username:
+            raise ValueError(
+                f"security_protocol is {self.security_protocol}, so sasl_username must be set"
+            )
+        if with_sasl and bool(self.sasl_password.get_secret_value()) == bool(
+            self.sasl_password_file
+        ):
+            raise ValueError(
+                f"security_protocol is {self.security_protocol}, so one of sasl_password and "
+                "sasl_password_file must be set, and not both"
+            )
+        if not with_sasl and self.sasl_username:
+            raise ValueError(
+                f"sasl_username is set, but security_protocol is {self.security_protocol}, which "
+                "sends none: SASL_SSL or SASL_PLAINTEXT is needed"
+            )
+        if self.security_protocol == "SASL_PLAINTEXT" and self.sasl_mechanism == "PLAIN":
+            raise ValueError(
+                "sasl_mechanism PLAIN would send the password in the clear: set security_protocol "
+                "to SASL_SSL, or another mechanism"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
@@ -178,6 +244,21 @@ class Settings(BaseModel):
     def changelog_topic(self) -> str:
         """Name of the windows' changelog topic."""
         return f"{self.app_id}-windows-changelog"
+
+    @property
+    def kafka(self) -> KafkaAccess:
+        """How every client of ours reaches Kafka."""
+        return KafkaAccess(
+            self.bootstrap_servers,
+            self.security_protocol,
+            self.ssl_cafile,
+            self.ssl_certfile,
+            self.ssl_keyfile,
+            self.sasl_mechanism,
+            self.sasl_username,
+            self.sasl_password.get_secret_value(),
+            self.sasl_password_file,
+        )
 
     def event_limits(self) -> EventLimits:
         """Return what a record may weigh."""
@@ -213,6 +294,27 @@ class Settings(BaseModel):
             cache_max_bytes=self.text_cache_bytes,
             stub_dimensions=self.stub_dimensions,
         )
+
+
+_OPTIONAL_PATHS = frozenset(
+    name for name, field in Settings.model_fields.items() if field.annotation == Path | None
+)
+_SECRETS = frozenset(
+    name for name, field in Settings.model_fields.items() if field.annotation is SecretStr
+)
+"""Never shown, whatever is wrong with them."""
+
+
+def as_text(settings: Settings) -> dict[str, str]:
+    """Return every setting as its environment variable would hold it, secrets included."""
+    return {
+        name: value.get_secret_value()
+        if isinstance(value, SecretStr)
+        else ""
+        if value is None
+        else str(value)
+        for name, value in settings.model_dump().items()
+    }
 
 
 def load(
@@ -268,4 +370,8 @@ def _sentence(error: Any) -> str:
             f"unknown setting {name} ({PREFIX}{name.upper()}): "
             "`interest-stream settings` lists all there are"
         )
-    return f"setting {name} ({PREFIX}{name.upper()}) is {error['input']!r}: {error['msg'].lower()}"
+    message = str(error["msg"])
+    message = message[:1].lower() + message[1:]  # no more: allowed values may be capitals
+    if name in _SECRETS:
+        return f"setting {name} ({PREFIX}{name.upper()}): {message}"
+    return f"setting {name} ({PREFIX}{name.upper()}) is {error['input']!r}: {message}"

@@ -13,6 +13,7 @@ from stream_app.delivery.consumer import (
     RecordBatch,
     install_transport,
 )
+from stream_app.delivery.credentials import faust_credentials
 from stream_app.delivery.window_table import APPLIED_OFFSET_HEADER, WindowTable
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PassThrough",
     "RecordBatch",
     "WindowTable",
+    "faust_credentials",
     "install_transport",
     "recovery_complete",
 ]

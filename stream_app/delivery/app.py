@@ -21,6 +21,9 @@ class AppOwner(Protocol):
     async def after_stop(self) -> None:
         """Release the rest."""
 
+    def on_refused(self, error: Exception) -> None:
+        """End: Kafka does not let us read, or be in the group."""
+
 
 class ClosedBootStrategy(BootStrategy):
     """Starts no web server: Faust's shows all state to anybody, and `faust worker` wants it on."""

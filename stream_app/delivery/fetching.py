@@ -13,8 +13,10 @@ from typing import Any, NamedTuple, Protocol, cast
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
+    GroupAuthorizationFailedError,
     IllegalStateError,
     KafkaError,
+    TopicAuthorizationFailedError,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
@@ -175,16 +177,42 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         return fetched.seeks == self._seeks[fetched.tp]
 
     async def _fetch_ahead(self) -> None:
-        with contextlib.suppress(ConsumerStoppedError):
-            while not self.should_stop:
-                fetched = await self._fetch()
-                if not fetched:
-                    continue
-                self._taken.clear()
-                self._fetched += fetched
-                self._arrived.set()
-                if len(self._fetched) >= _FETCHED_MAX:
-                    await self._taken.wait()
+        try:
+            await self._keep_fetching()
+        except ConsumerStoppedError:
+            pass
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
+            cast(Any, self.app).owner.on_refused(error)
+
+    async def _keep_fetching(self) -> None:
+        while not self.should_stop:
+            self._hear_coordinator()
+            fetched = await self._fetch()
+            if not fetched:
+                continue
+            self._taken.clear()
+            self._fetched += fetched
+            self._arrived.set()
+            if len(self._fetched) >= _FETCHED_MAX:
+                await self._taken.wait()
+
+    def _hear_coordinator(self) -> None:
+        """Take the error that aiokafka's coordination waits to be asked for, and stands still.
+
+        Raises:
+            TopicAuthorizationFailedError, GroupAuthorizationFailedError: no retry mends that.
+        """
+        coordinator = self._ensure_consumer()._coordinator
+        if coordinator._coordination_task.cancelled():
+            return
+        try:
+            coordinator.check_errors()
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError):
+            raise
+        except KafkaError as error:
+            if coordinator._coordination_task.done():
+                raise
+            self.log.warning("Group membership, trying again: %r", error)
 
     async def _fetch(self) -> list[Fetched]:
         consumer = self._ensure_consumer()

@@ -85,6 +85,9 @@ def test_the_consumer_still_keeps_its_acks_where_we_take_them() -> None:
     source = inspect.getsource(AIOKafkaConsumer)
     for name in ("_isolation_level", "_fetch_max_wait_ms", "_subscription", "_max_poll_records"):
         assert f"self.{name}" in source, f"AIOKafkaConsumer.{name} is gone: fetching needs it"
+    source = inspect.getsource(GroupCoordinator)
+    for name in ("_coordination_task", "_pending_exception"):
+        assert f"self.{name}" in source, f"GroupCoordinator.{name} is gone: fetching needs it"
 
 
 def bare_consumer() -> Any:
