@@ -17,6 +17,8 @@ from stream_app.settings import Settings
 
 _BUFFERED_BATCHES = 16
 """Fetches of a partition waiting for the agent; Faust's default of 4,096 counts single events."""
+_RESTORED_FETCHES = 2
+"""Fetches of the changelog that are applied at once. (To Faust, 1 means a global table.)"""
 
 
 def make_app(
@@ -65,8 +67,8 @@ def make_app(
         app,
         name="windows",
         partitions=settings.partitions,
-        key_type=bytes,
-        value_type=bytes,
+        schema=PassThrough(),
+        recovery_buffer_size=_RESTORED_FETCHES,
         options={"block_cache_bytes": settings.rocksdb_block_cache_bytes},
         on_recover=on_recovered,
     )

@@ -83,9 +83,8 @@ class BatchConsumer(driver.Consumer):
             self.app.monitor.track_tp_end_offset(each.tp, self.highwater(each.tp))
             if each.tp.topic == self.source_topic:
                 yield each.tp, self._batch_message(each, generation)
-            else:
-                for record in each.records:
-                    yield each.tp, self._to_message(each.tp, record)
+            elif each.records:
+                yield each.tp, self._changelog_message(each, generation)
 
     def highwater(self, tp: TP) -> int:
         """Return the offset up to which the partition can be read at present."""
@@ -102,22 +101,11 @@ class BatchConsumer(driver.Consumer):
             self._sequences.clear()
         batch = RecordBatch(self._sequences[tp], fetched.records, fetched.next_offset)
         self._sequences[tp] += 1
-        last = fetched.records[-1] if fetched.records else None
-        return ConsumerMessage(
-            tp.topic,
-            tp.partition,
-            fetched.next_offset - 1,
-            last.timestamp / 1000 if last else 0.0,
-            last.timestamp_type if last else 0,
-            [],
-            None,
-            batch,  # type: ignore[arg-type]  # where stock Faust has bytes
-            None,
-            0,
-            0,
-            tp,
-            generation_id=generation,
-        )
+        return _message(fetched, batch, fetched.next_offset - 1, generation)
+
+    def _changelog_message(self, fetched: Fetched, generation: int) -> ConsumerMessage:
+        """Return the records of a fetch for the table, in one message at the last one's offset."""
+        return _message(fetched, fetched.records, fetched.records[-1].offset, generation)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         if tp.topic != self.source_topic:
@@ -133,6 +121,26 @@ class BatchConsumer(driver.Consumer):
         acked.clear()
         self._acked_index[tp].clear()
         return offset
+
+
+def _message(fetched: Fetched, value: Any, offset: int, generation: int) -> ConsumerMessage:
+    """Return a fetch as Faust's message; the value is an object where stock Faust has bytes."""
+    tp, last = fetched.tp, fetched.records[-1] if fetched.records else None
+    return ConsumerMessage(
+        tp.topic,
+        tp.partition,
+        offset,
+        last.timestamp / 1000 if last else 0.0,
+        last.timestamp_type if last else 0,
+        [],
+        None,
+        value,
+        None,
+        0,
+        0,
+        tp,
+        generation_id=generation,
+    )
 
 
 class BatchTransport(driver.Transport):
