@@ -30,7 +30,6 @@ OTHER = TP("changelog", 0)
 
 USED = [
     (driver.Consumer, "_new_consumer_thread"),
-    (driver.Consumer, "_to_message"),
     (Consumer, "_add_gap"),
     (Consumer, "_new_offset"),
     (Consumer, "_get_active_partitions"),
@@ -133,6 +132,13 @@ def test_a_fetch_is_one_message_at_its_last_offset_and_numbered() -> None:
     assert consumer._batch_message(fetched, 4).value.sequence == 1
     consumer.app.rebalancing_count = 2
     assert consumer._batch_message(fetched, 5).value.sequence == 0
+
+
+def test_a_fetch_of_a_changelog_is_one_message_at_its_last_records_offset() -> None:
+    """Not where the next fetch begins: recovery has reached the end when it has that record."""
+    records = [record(7), record(12)]
+    message = bare_consumer()._changelog_message(Fetched(OTHER, records, 0, 13), generation=4)
+    assert (message.offset, message.tp, message.value) == (12, OTHER, records)
 
 
 class Position:
