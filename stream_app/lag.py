@@ -17,7 +17,9 @@ from stream_app.partition import Partition
 
 log = logging.getLogger("stream_app.lag")
 
-_LOOK_S = 5.0
+_LOOK_S = 1.0
+_ASK_S = 5.0
+"""Between two questions, unless a partition has come whose end is not known."""
 _ASK_TIMEOUT_S = 10.0
 
 Ends = Callable[[Iterable[int]], Awaitable[Mapping[int, int]]]
@@ -31,34 +33,36 @@ class Lag:
         partitions: Callable[[], Iterable[Partition]],
         committed: Callable[[], Mapping[int, int]],
         ends: Ends,
-        stops_at: Mapping[int, int],
     ) -> None:
-        """``stops_at``: partition -> offset at which reading ends, where it does."""
         self._partitions = partitions
         self._committed = committed
         self._ask = ends
-        self._stops_at = stops_at
         self._ends: dict[int, int] = {}
         self._moved: dict[Partition, tuple[int | None, float]] = {}
         """What was committed of each, and since when it is no more than that with records left."""
 
     async def watch(self) -> None:
         """Look for ever."""
+        asked_s = 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
-            numbers = [partition.number for partition in self._partitions()]
-            try:
-                if numbers:
-                    async with asyncio.timeout(_ASK_TIMEOUT_S):
-                        self.heard(await self._ask(numbers))
-            except (KafkaError, IllegalStateError, TimeoutError) as error:
-                log.debug("Ends of the events topic not known: %r", error)
+            numbers = {partition.number for partition in self._partitions()}
+            now_s = time.monotonic()
+            if numbers and (now_s - asked_s >= _ASK_S or not numbers <= self._ends.keys()):
+                asked_s = now_s
+                await self._hear(numbers)
             self.look(time.monotonic())
 
+    async def _hear(self, numbers: Iterable[int]) -> None:
+        try:
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                self.heard(await self._ask(numbers))
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            log.debug("Ends of the events topic not known: %r", error)
+
     def heard(self, ends: Mapping[int, int]) -> None:
-        """Remember where partitions end."""
-        for number, end in ends.items():
-            self._ends[number] = min(end, self._stops_at.get(number, end))
+        """Remember where the partitions held end."""
+        self._ends = dict(ends)
 
     def look(self, now_s: float) -> None:
         """Notice which partitions have moved, or have nothing left to do."""
@@ -72,12 +76,22 @@ class Lag:
             self._moved[partition] = (here, since_s)
 
     def _has_work(self, partition: Partition, committed: int | None) -> bool:
-        if self.records(partition) or partition.taken:
+        if self._records(partition) or partition.taken:
             return True
         return committed is not None and committed <= partition.last_offset
 
-    def records(self, partition: Partition) -> int:
-        """Return how many source records lie between what is folded and the end."""
+    def records(self) -> dict[int, int]:
+        """Return how many records lie between what is folded of a partition and its end.
+
+        A partition whose end is not known yet is not in it.
+        """
+        return {
+            each.number: self._records(each)
+            for each in self._partitions()
+            if each.number in self._ends
+        }
+
+    def _records(self, partition: Partition) -> int:
         return max(0, self._ends.get(partition.number, 0) - 1 - partition.last_offset)
 
     def still_s(self, now_s: float) -> dict[int, float]:

@@ -83,7 +83,7 @@ class Worker:
         self._uptake = Uptake(
             settings, bounds, self.app, self._holding, self._burials, self.counts, self._meters
         )
-        self._lag = lag_of(self.app, self._holding, bounds, settings.events_topic)
+        self._lag = lag_of(self.app, self._holding, settings.events_topic)
         self._server = HttpServer(settings, Operations(self._inside()).routes())
 
     # -- called by the Faust app
@@ -156,9 +156,10 @@ class Worker:
             self._holding.look_after_idle(),
             parts.sweep.run(),
             topic_watch.watch(settings),
-            self._lag.watch(),
         ):
             self._spawn(coroutine)
+        if settings.http_port:
+            self._spawn(self._lag.watch())
         if settings.publish_item_vectors:
             self._spawn(parts.item_vectors.run())
         log.info(

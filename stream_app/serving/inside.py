@@ -12,7 +12,6 @@ from stream_app.holding import Holding
 from stream_app.lag import Lag
 from stream_app.meters import Meters
 from stream_app.parts import Parts
-from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag
 
@@ -52,7 +51,7 @@ class Inside(NamedTuple):
         return time.monotonic() - _consumer(self.app).lease_renewed_at
 
 
-def lag_of(app: BatchApp, holding: Holding, bounds: Bounds | None, topic: str) -> Lag:
+def lag_of(app: BatchApp, holding: Holding, topic: str) -> Lag:
     """Return the lag of the partitions that a worker holds."""
 
     async def ends(numbers: Iterable[int]) -> Mapping[int, int]:
@@ -62,7 +61,7 @@ def lag_of(app: BatchApp, holding: Holding, bounds: Bounds | None, topic: str) -
         offsets = commits_of(app).offsets
         return {tp.partition: offset for tp, offset in offsets.items() if tp.topic == topic}
 
-    return Lag(holding.ours, committed, ends, bounds.ends if bounds else {})
+    return Lag(holding.ours, committed, ends)
 
 
 def commits_of(app: BatchApp) -> Commits:

@@ -26,7 +26,6 @@ STATES = ("starting", "running", "rebalancing", "stopping", "stopped", "failed")
 _LOOP_LAG_QUANTILES = (0.5, 0.99, 1.0)
 
 _TOTALS: dict[str, tuple[str, Callable[[Counts], int]]] = {
-    "skipped_records": ("Records of users whom a replay leaves out.", lambda c: c.skipped),
     "updates": ("Acknowledged updates.", lambda c: c.updates_published),
     "tombstones": ("Acknowledged tombstones of the updates topic.", lambda c: c.tombstones),
     "item_vectors": ("Acknowledged item vectors.", lambda c: c.item_vectors_published),
@@ -129,7 +128,7 @@ class Scrape(Collector):
         ours = inside.holding.ours()
         yield _labelled(
             _gauge("lag_records", "Records not folded yet.", "partition"),
-            {str(each.number): inside.lag.records(each) for each in ours},
+            {str(number): records for number, records in inside.lag.records().items()},
         )
         for name, (meaning, read) in _SUMS.items():
             yield _single(name, meaning, sum(map(read, ours)))

@@ -94,7 +94,7 @@ class Operations:
             inside.recovery_remaining(),
             lost_s if lost_s is None or math.isfinite(lost_s) else _NEVER_S,
             inside.lag.still_s(time.monotonic()),
-            {each.number: inside.lag.records(each) for each in inside.holding.ours()},
+            inside.lag.records(),
         )
 
 
