@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -97,6 +98,8 @@ def proxied(
         "health_encoder_s": 1,
         "encode_timeout_s": 8,
         "delivery_timeout_s": 5,
+        "log_format": "json",
+        "log_level": "debug",
     }
     stream = Stream(client, tmp_path, SESSION_TIMEOUT_S, **changed).create_topics()
     stream.raw_settings["bootstrap_servers"] = kafka.proxy.bootstrap
@@ -162,3 +165,16 @@ def test_health_and_readiness_are_right_whatever_happens(
     stream.send(messages[1500:])
     asked.until("/ready", 200)
     stream.verify()
+    assert_log_is_json_and_names_nobody(worker.log.read_text())
+
+
+def assert_log_is_json_and_names_nobody(log: str) -> None:
+    """Whatever happened, at the level of debug."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    starts = [line["start"] for line in lines if "start" in line]
+    assert len(starts) == 1
+    assert starts[0]["settings"]["log_level"] == "debug"
+    assert {"debug", "info", "warning"} <= {line["level"] for line in lines}
+    assert any("Dead letter, " in line["message"] for line in lines)
+    named = [line for line in log.splitlines() if re.search(r"user-\d|item-\d", line)]
+    assert not named
