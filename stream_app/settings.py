@@ -197,6 +197,12 @@ class Settings(BaseModel):
     ready_commit_s: float = Field(
         60, gt=0, description="Without a commit, though there is lag, before /ready turns red."
     )
+    otlp_endpoint: str = Field(
+        "",
+        description="Where traces of micro-batches go, OTLP over HTTP: http://host:4318/v1/traces. "
+        "Empty: none are made.",
+    )
+    trace_share: float = Field(1, ge=0, le=1, description="Of the micro-batches that are traced.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Of what the worker says on stderr."
     )

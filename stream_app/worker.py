@@ -12,7 +12,7 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
-from stream_app import start_block, topic_watch, topics
+from stream_app import start_block, topic_watch, topics, tracing
 from stream_app.burials import Burials
 from stream_app.datadir import Datadir
 from stream_app.encoder_process import EncoderProcess
@@ -82,6 +82,7 @@ class Worker:
         self._uptake = Uptake(
             settings, bounds, self.app, self._holding, self._burials, self.counts, self._meters
         )
+        self._tracing = tracing.of(settings)
         self._lag = lag_of(self.app, self._holding, settings.events_topic)
         self._server = HttpServer(settings, Operations(self._inside()).routes())
 
@@ -137,6 +138,7 @@ class Worker:
             await self._on_model(info)
         self._datadir.check(info, settings.app_id, settings.updates_topic)
         parts = self._join(info)
+        parts.rounds.tracing = self._tracing
         await self._producer.start(
             [
                 settings.updates_topic,
@@ -223,6 +225,7 @@ class Worker:
         if self._parts is not None:
             await self._parts.catalogue.stop()
         await self._encoder_process.stop()
+        await self._tracing.close()
         if self._datadir.held:
             self._status.try_to_write()
         self._datadir.release()

@@ -17,6 +17,7 @@ from stream_app.local_ports import HOST, free_port
 from stream_app.serving.metrics import PREFIX
 from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
+from tests.harness.collector import Collector, collector
 from tests.harness.deadline import eventually
 from tests.harness.faults.encoder_faults import MODULE
 from tests.harness.faulty_encoder import HANGS, Harm
@@ -27,7 +28,7 @@ from tests.harness.stream import Stream
 
 pytestmark = pytest.mark.faults
 
-LOAD = Load(events=2_000, users=50)
+LOAD = Load(events=2_000, users=50, poison=0.05)
 WITHIN_S = 60
 
 
@@ -88,8 +89,14 @@ def kafka(tmp_path: Path) -> Iterator[ProxiedKafka]:
 
 
 @pytest.fixture
+def traces() -> Iterator[Collector]:
+    with collector() as running:
+        yield running
+
+
+@pytest.fixture
 def proxied(
-    kafka: ProxiedKafka, tmp_path: Path, request: pytest.FixtureRequest
+    kafka: ProxiedKafka, traces: Collector, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Stream]:
     """A stream whose worker, and nobody else, reaches the broker through a proxy."""
     client = KafkaClient(kafka.bootstrap)
@@ -100,6 +107,7 @@ def proxied(
         "delivery_timeout_s": 5,
         "log_format": "json",
         "log_level": "debug",
+        "otlp_endpoint": traces.endpoint,
     }
     stream = Stream(client, tmp_path, SESSION_TIMEOUT_S, **changed).create_topics()
     stream.raw_settings["bootstrap_servers"] = kafka.proxy.bootstrap
@@ -112,7 +120,7 @@ def proxied(
 
 
 def test_health_and_readiness_are_right_whatever_happens(
-    proxied: Stream, kafka: ProxiedKafka
+    proxied: Stream, kafka: ProxiedKafka, traces: Collector
 ) -> None:
     stream = proxied
     asked = Asked(stream.settings.http_port)
@@ -143,9 +151,9 @@ def test_health_and_readiness_are_right_whatever_happens(
         for stage in ("broker_wait", "queue", "text", "interest", "publish")
     ]
     assert sum(parts) == pytest.approx(asked.metric("event_to_update_seconds_sum", stage="total"))
-    assert asked.metric("dead_letters_total") == len(
-        stream.client.read(stream.settings.dead_letters_topic)
-    )
+    letters = stream.client.read(stream.settings.dead_letters_topic)
+    assert len(letters) > 10
+    assert asked.metric("dead_letters_total") == len(letters)
 
     Harm(worker.datadir).do(HANGS)
     stream.send(messages[1000:1500])
@@ -166,6 +174,9 @@ def test_health_and_readiness_are_right_whatever_happens(
     asked.until("/ready", 200)
     stream.verify()
     assert_log_is_json_and_names_nobody(worker.log.read_text())
+    wholes = [trace for trace in traces.traces() if "publish" in trace]
+    assert wholes
+    assert all({"micro-batch", "queue", "text", "interest"} <= set(trace) for trace in wholes)
 
 
 def assert_log_is_json_and_names_nobody(log: str) -> None:
