@@ -7,8 +7,10 @@ import logging
 from collections.abc import Sequence
 
 from stream_app.dead_letters import DeadLetter
+from stream_app.meters import Meters
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer, DeliveryFailed
+from stream_app.settings import Settings
 from stream_app.status import Counts
 
 log = logging.getLogger("stream_app.burials")
@@ -19,10 +21,14 @@ _RETRY_S = 1.0
 class Burials:
     """Sends dead letters, and does not give up."""
 
-    def __init__(self, topic: str, producer: BatchProducer, counts: Counts) -> None:
-        self._topic = topic
+    def __init__(
+        self, settings: Settings, producer: BatchProducer, counts: Counts, meters: Meters
+    ) -> None:
+        self._topic = settings.dead_letters_topic
+        self._tell_whose = settings.log_personal_data
         self._producer = producer
         self._counts = counts
+        self._meters = meters
         self._alone: set[asyncio.Task[None]] = set()
 
     def bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
@@ -54,4 +60,14 @@ class Burials:
                 log.warning("Dead letters not delivered, trying again: %s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
+                self._meters.buried(letter.reason for letter in letters)
+                self._tell(letters)
                 return
+
+    def _tell(self, letters: Sequence[DeadLetter]) -> None:
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        for each in letters:
+            whose = f": key {each.key!r}, {each.detail}" if self._tell_whose else ""
+            where = f"{each.topic}/{each.partition}@{each.offset}" if each.topic else "a text"
+            log.debug("Dead letter, %s: %s%s", where, each.reason, whose)

@@ -12,7 +12,7 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
-from stream_app import topic_watch, topics
+from stream_app import start_block, topic_watch, topics, tracing
 from stream_app.burials import Burials
 from stream_app.datadir import Datadir
 from stream_app.encoder_process import EncoderProcess
@@ -20,10 +20,13 @@ from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.failures import is_expected
 from stream_app.faust_app import make_app
 from stream_app.holding import Holding
+from stream_app.meters import Meters
 from stream_app.partition import Partition, PartitionRevoked
 from stream_app.parts import Parts, join
 from stream_app.producer import BatchProducer
 from stream_app.replaying.bounds import Bounds
+from stream_app.serving.inside import Inside, lag_of
+from stream_app.serving.operations import Operations
 from stream_app.serving.server import HttpServer
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
@@ -48,7 +51,7 @@ class Worker:
         """``bounds``: fold that part of the log and no more. ``on_model``: may refuse the model."""
         self.settings = settings
         self._on_model = on_model
-        self.counts = Counts()
+        self.counts, self._meters = Counts(), Meters()
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self.state = "starting"
@@ -59,11 +62,13 @@ class Worker:
         self._datadir = Datadir(settings.datadir)
         self._status = StatusFile(settings.datadir / "status.json", self._describe)
         self._producer = BatchProducer(settings.kafka, settings.delivery_timeout_s)
-        self._burials = Burials(settings.dead_letters_topic, self._producer, self.counts)
+        self._burials = Burials(settings, self._producer, self.counts, self._meters)
         self._encoder_process = EncoderProcess(
             settings.encoder_config(),
             start_timeout_s=settings.encoder_start_timeout_s,
             request_timeout_s=settings.encode_timeout_s,
+            answered=self._meters.encoder_answered,
+            log_style=settings.log_style(),
         )
         self.app, table = make_app(
             settings,
@@ -74,8 +79,12 @@ class Worker:
             on_revoked=self._on_revoked,
         )
         self._holding = Holding(settings, bounds, self.app, table, self._fail)
-        self._uptake = Uptake(settings, bounds, self.app, self._holding, self._burials, self.counts)
-        self._server = HttpServer(settings, [])
+        self._uptake = Uptake(
+            settings, bounds, self.app, self._holding, self._burials, self.counts, self._meters
+        )
+        self._tracing = tracing.of(settings)
+        self._lag = lag_of(self.app, self._holding, settings.events_topic)
+        self._server = HttpServer(settings, Operations(self._inside()).routes())
 
     # -- called by the Faust app
 
@@ -129,6 +138,7 @@ class Worker:
             await self._on_model(info)
         self._datadir.check(info, settings.app_id, settings.updates_topic)
         parts = self._join(info)
+        parts.rounds.tracing = self._tracing
         await self._producer.start(
             [
                 settings.updates_topic,
@@ -149,12 +159,11 @@ class Worker:
             topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
+        if settings.http_port:
+            self._spawn(self._lag.watch())
         if settings.publish_item_vectors:
             self._spawn(parts.item_vectors.run())
-        log.info(
-            "model %s, %s dimensions, %s on %s",
-            info.model_id, info.dimensions, info.backend, info.device,
-        )  # fmt: skip
+        start_block.tell(settings, info, await self._producer.partitions(settings.events_topic))
         for misfit in window_misfits(info, settings.window_policy()):
             log.warning(misfit)
         if settings.publish_interests and not info.interests:
@@ -170,6 +179,7 @@ class Worker:
             self.settings,
             info,
             self.counts,
+            self._meters,
             ours=self._holding.ours,
             producer=self._producer,
             burials=self._burials,
@@ -215,6 +225,7 @@ class Worker:
         if self._parts is not None:
             await self._parts.catalogue.stop()
         await self._encoder_process.stop()
+        await self._tracing.close()
         if self._datadir.held:
             self._status.try_to_write()
         self._datadir.release()
@@ -233,6 +244,20 @@ class Worker:
         return not self.settings.publish_item_vectors or self._joined().item_vectors.settled
 
     # -- small parts
+
+    def _inside(self) -> Inside:
+        return Inside(
+            self.settings,
+            self.counts,
+            self._meters,
+            self.app,
+            self._holding,
+            self._encoder_process,
+            self._loop_lag,
+            self._lag,
+            state=lambda: self.state,
+            parts=lambda: self._parts,
+        )
 
     def _joined(self) -> Parts:
         assert self._parts is not None, "asked for before the worker's start"
