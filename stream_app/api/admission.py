@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from stream_app.api.problems import ApiProblem, Handler
 from stream_app.errors import FixSettings
@@ -87,7 +88,7 @@ def _digest(secret: bytes) -> bytes:
 
 def admission(
     token: Token, per_s: float, clock: Callable[[], float] = time.monotonic
-) -> Callable[[web.Request, Handler], object]:
+) -> Middleware:
     """Return the middleware that lets in who has the token, as often as is allowed.
 
     Who has not costs a digest and takes nothing from those who have.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import time
 from importlib.metadata import version
 from typing import NamedTuple
@@ -60,7 +61,7 @@ class Sampler:
         """Return the rates between the samples, by the time that really passed."""
         samples = list(self._samples)
         events, updates, letters = [], [], []
-        for before, after in zip(samples, samples[1:], strict=False):
+        for before, after in itertools.pairwise(samples):
             passed_s = max(after.at_s - before.at_s, 1e-9)
             events.append(round((after.records - before.records) / passed_s, 3))
             updates.append(round((after.updates - before.updates) / passed_s, 3))

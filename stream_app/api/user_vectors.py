@@ -1,7 +1,7 @@
 """The vectors last published of this worker's users, for those who look for an audience.
 
-From the first request on that needs them: rounds hand over what they publish, and what was published
-before is read from the updates topic, once per partition.
+From the first request on that needs them: rounds hand over what they publish, and what was
+published before is read from the updates topic, once per partition.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ def shadow_settings(
     """Return the settings of the replay ``name``: a worker on them writes to nothing live.
 
     It reads the same events and items. Group, changelog, updates, item vectors, dead letters and
-    datadir are its own; it serves no HTTP. ``model``: a bundle instead of the live model. ``datadir``: of one of
-    several processes on one machine, instead of ``<datadir>/replays/<name>``.
+    datadir are its own; it serves no HTTP. ``model``: a bundle instead of the live model.
+    ``datadir``: of one of several processes on one machine, instead of
+    ``<datadir>/replays/<name>``.
 
     Raises:
         FixSettings: the name cannot be part of a topic's name, or makes one too long.

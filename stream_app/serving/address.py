@@ -8,8 +8,8 @@ import uuid
 from stream_app.settings import Settings
 
 _NOWHERE = ".invalid"
-"""A domain that never is one (RFC 6761): members are told apart by their addresses, so a worker that
-serves no API needs one, too."""
+"""A domain that never is one (RFC 6761): members are told apart by their addresses, so a worker
+that serves no API needs one, too."""
 _ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})
 
 
