@@ -120,6 +120,10 @@ class UserVectors:
         """Say whose vectors they are, once the model is known."""
         self._info = info
 
+    def read_anew(self) -> None:
+        """Drop what is held and read it from the topic."""
+        self._by_partition.clear()
+
     def on_published(self, shares: Sequence[Share], encoded: Sequence[Encoded]) -> None:
         """Take up what a round publishes: the vectors of its windows, in the order of its shares.
 

@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from state import codec
 from state.event import Event, EventType
-from stream_app.api import openapi, patience
+from stream_app.api import openapi, patience, service
 from stream_app.encoder_process import EncoderFailed
 from stream_app.errors import FixSettings
 from stream_app.partition import Forgotten
@@ -435,3 +435,24 @@ async def test_the_encoder_owes_us_no_more_than_some_answers(
             said.append(problem["message"])
         go_on.set()
     assert said == ["no answer within 0.01 s"] * 2 + ["the encoder is busy"]
+
+
+async def test_a_bug_of_the_api_does_not_end_the_stream(
+    served: ServedApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "_BEGIN_ANEW_S", 0.0)
+    times = iter([ValueError("once"), ValueError("twice")])
+    lived = asyncio.Event()
+
+    async def work() -> None:
+        if error := next(times, None):
+            raise error
+        lived.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(service._whatever_happens(work))
+    await asyncio.wait_for(lived.wait(), 5)
+    task.cancel()
+    served.api._users._wanted.set()
+    served.rounds.on_published(None, None)
+    assert caplog.text.count("not the stream's") == 3
