@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from stream_app.dead_letters import DeadLetter
 from stream_app.meters import Meters
@@ -16,6 +19,19 @@ from stream_app.status import Counts
 log = logging.getLogger("stream_app.burials")
 
 _RETRY_S = 1.0
+_LAST = 20
+_MOST_DETAIL_CHARS = 300
+
+
+class Buried(NamedTuple):
+    """What is remembered of a dead letter: not what was in it."""
+
+    time_ms: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
 
 
 class Burials:
@@ -30,6 +46,8 @@ class Burials:
         self._counts = counts
         self._meters = meters
         self._alone: set[asyncio.Task[None]] = set()
+        self.last: deque[Buried] = deque(maxlen=_LAST)
+        """Acknowledged ones, the newest last."""
 
     def bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
         """Send dead letters of a partition; its next checkpoint waits for them."""
@@ -48,6 +66,13 @@ class Burials:
             task.cancel()
         await asyncio.gather(*alone, return_exceptions=True)
 
+    def _remember(self, letters: Sequence[DeadLetter]) -> None:
+        now_ms = int(time.time() * 1000)
+        for letter in letters[-_LAST:]:
+            detail = letter.detail[:_MOST_DETAIL_CHARS]
+            place = letter.topic, letter.partition, letter.offset
+            self.last.append(Buried(now_ms, letter.reason, detail, *place))
+
     async def _deliver(self, letters: Sequence[DeadLetter], partition: Partition | None) -> None:
         count = await self._producer.partitions(self._topic)
         number = max(0, letters[0].partition) % count
@@ -61,6 +86,7 @@ class Burials:
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._meters.buried(letter.reason for letter in letters)
+                self._remember(letters)
                 self._tell(letters)
                 return
 

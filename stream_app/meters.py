@@ -43,6 +43,26 @@ class Histogram:
         """Return how many observations were at most each bound; last, how many there were."""
         return list(accumulate(self._counts))
 
+    def quantile(self, share: float) -> float:
+        """Return what ``share`` of the observations stayed under; 0 where there are none.
+
+        Within a bucket they are taken as spread evenly, as Prometheus does; beyond the last bound
+        it is that bound.
+
+        >>> histogram = Histogram((1.0, 2.0, 4.0))
+        >>> histogram.observe(0.5, 50)
+        >>> histogram.observe(3.0, 50)
+        >>> histogram.quantile(0.5), histogram.quantile(0.75), histogram.quantile(0.0)
+        (1.0, 3.0, 0.0)
+        """
+        wanted = share * sum(self._counts)
+        below, lower = 0, 0.0
+        for bound, count in zip(self.bounds, self._counts, strict=False):
+            if count and below + count >= wanted:
+                return lower + (bound - lower) * (wanted - below) / count
+            below, lower = below + count, bound
+        return lower if sum(self._counts) else 0.0
+
 
 Outcomes = dict[EventType, list[int]]
 """Event type -> how many events had each outcome, in the order of :class:`Outcome`."""

@@ -13,6 +13,7 @@ from faust.types import TP
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
 from stream_app import start_block, topic_watch, topics, tracing
+from stream_app.api.service import ReadApi
 from stream_app.burials import Burials
 from stream_app.datadir import Datadir
 from stream_app.encoder_process import EncoderProcess
@@ -84,7 +85,13 @@ class Worker:
         )
         self._tracing = tracing.of(settings)
         self._lag = lag_of(self.app, self._holding, settings.events_topic)
-        self._server = HttpServer(settings, Operations(self._inside()).routes())
+        inside = self._inside()
+        self._api = ReadApi(inside, self._burials) if settings.serves_api else None
+        self._server = HttpServer(
+            settings,
+            [*Operations(inside).routes(), *(self._api.routes() if self._api else ())],
+            {"/v1": self._api.app()} if self._api else {},
+        )
 
     # -- called by the Faust app
 
@@ -157,6 +164,7 @@ class Worker:
             self._holding.look_after_idle(),
             parts.sweep.run(),
             topic_watch.watch(settings),
+            *(self._api.begin(parts, info) if self._api else ()),
         ):
             self._spawn(coroutine)
         if settings.http_port:
