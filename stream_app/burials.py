@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from stream_app.dead_letters import DeadLetter
 from stream_app.partition import Partition
@@ -14,6 +17,19 @@ from stream_app.status import Counts
 log = logging.getLogger("stream_app.burials")
 
 _RETRY_S = 1.0
+_LAST = 20
+_MOST_DETAIL_CHARS = 300
+
+
+class Buried(NamedTuple):
+    """What is remembered of a dead letter: not what was in it."""
+
+    time_ms: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
 
 
 class Burials:
@@ -24,13 +40,19 @@ class Burials:
         self._producer = producer
         self._counts = counts
         self._alone: set[asyncio.Task[None]] = set()
+        self.by_reason: Counter[str] = Counter()
+        """Since the start; a record that is delivered again counts again."""
+        self.last: deque[Buried] = deque(maxlen=_LAST)
+        """The newest last."""
 
     def bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
         """Send dead letters of a partition; its next checkpoint waits for them."""
+        self._remember(letters)
         partition.deliver(self._deliver(letters, partition))
 
     def bury_alone(self, letter: DeadLetter) -> None:
         """Send a dead letter that belongs to no source partition: a bad item, a poison text."""
+        self._remember([letter])
         task = asyncio.create_task(self._deliver([letter], None))
         self._alone.add(task)
         task.add_done_callback(self._alone.discard)
@@ -41,6 +63,14 @@ class Burials:
         for task in alone:
             task.cancel()
         await asyncio.gather(*alone, return_exceptions=True)
+
+    def _remember(self, letters: Sequence[DeadLetter]) -> None:
+        now_ms = int(time.time() * 1000)
+        for letter in letters:
+            self.by_reason[letter.reason] += 1
+            detail = letter.detail[:_MOST_DETAIL_CHARS]
+            place = letter.topic, letter.partition, letter.offset
+            self.last.append(Buried(now_ms, letter.reason, detail, *place))
 
     async def _deliver(self, letters: Sequence[DeadLetter], partition: Partition | None) -> None:
         count = await self._producer.partitions(self._topic)

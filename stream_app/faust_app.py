@@ -13,6 +13,7 @@ from stream_app.delivery import (
     install_transport,
 )
 from stream_app.delivery.app import AppOwner
+from stream_app.serving.address import advertised_url
 from stream_app.settings import Settings
 
 _BUFFERED_BATCHES = 16
@@ -42,6 +43,7 @@ def make_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
+        canonical_url=advertised_url(settings),
         stream_buffer_maxsize=_BUFFERED_BATCHES,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,

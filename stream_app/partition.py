@@ -88,6 +88,21 @@ class Partition:
             for key, stored in zip(cold, self.table.get_many(cold), strict=True):
                 hot[key] = None if stored is None else codec.decode(stored)
 
+    def peek(self, key: bytes) -> Window | None:
+        """Return a user's window as it is now; one that is only on disk stays there alone.
+
+        Raises:
+            DatabaseDamaged: a file is not as it was written.
+        """
+        for states in (self.dirty, self.storing, self.expiring):
+            state = states.get(key)
+            if state is not None:
+                return state if isinstance(state, Window) else None
+        if key in self.hot:
+            return self.hot[key]
+        (stored,) = self.table.get_many([key])
+        return None if stored is None else codec.decode(stored)
+
     def cool(self, most: int) -> None:
         """Let the longest-held windows go from memory until ``most`` are left.
 
@@ -174,7 +189,7 @@ class Partition:
         self.revoked = True
         self.hot.clear()
         self.dirty.clear()
-        self.storing.clear()
+        self.storing = {}  # not cleared: a checkpoint may be in the middle of it
         self.touched.clear()
         self.expiring.clear()
         self.taken.clear()

@@ -72,6 +72,8 @@ class Rounds:
         self._slots = asyncio.Semaphore(_ROUNDS_IN_FLIGHT)
         self._under_way = 0
         self.bury: Callable[[Partition, list[DeadLetter]], None] = lambda partition, letters: None
+        self.on_published: Callable[[list[Share], list[Encoded]], None] | None = None
+        """Told of every round, where anybody keeps what is published."""
 
     def want(self) -> None:
         """Say that somebody was touched."""
@@ -136,6 +138,8 @@ class Rounds:
             self._slots.release()
 
     async def _publish(self, shares: list[Share], encoded: list[Encoded]) -> None:
+        if self.on_published is not None:
+            self.on_published(shares, encoded)
         results = (result for part in encoded for result in part.rows())
         for share in shares:
             windows = sum(isinstance(state, Window) for state in share.states.values())

@@ -190,6 +190,29 @@ class Settings(BaseModel):
         "127.0.0.1", min_length=1, description="Where metrics, health and the API are served."
     )
     http_port: int = Field(0, ge=0, le=65_535, description="The same. 0: no HTTP server.")
+    http_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#\s]+)?$",
+        description="How other workers reach this one's HTTP server. Empty: by http_host and "
+        "http_port, and by the machine's name where http_host is all its addresses.",
+    )
+    api_token: SecretStr = Field(
+        SecretStr(""), description="Turns the API on: its token; better in a file: api_token_file."
+    )
+    api_token_file: Path | None = Field(
+        None, description="File whose first line is the token, 16 characters or more."
+    )
+    api_requests_per_s: float = Field(
+        50, gt=0, description="Of all clients together; bursts may be twice as many."
+    )
+    api_max_body_bytes: int = Field(65_536, ge=1024, description="Of one request.")
+    api_max_k: int = Field(100, ge=1, le=10_000, description="Items or users in one answer.")
+    api_items_max: int = Field(
+        200_000, ge=1, description="Item vectors kept for the API, of the latest items."
+    )
+    api_users_max: int = Field(
+        100_000, ge=1, description="Users' vectors kept for audiences, of the latest users."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Of what the worker says on stderr."
     )
@@ -239,6 +262,22 @@ class Settings(BaseModel):
                 f"session_timeout_s ({self.session_timeout_s})"
             )
         return self
+
+    @model_validator(mode="after")
+    def _api_can_be_reached(self) -> Settings:
+        in_settings = bool(self.api_token.get_secret_value())
+        if in_settings and self.api_token_file:
+            raise ValueError("api_token and api_token_file are both set: one of them is the token")
+        if self.serves_api and not self.http_port:
+            raise ValueError(
+                "an API token is set, but http_port is 0, so nothing serves the API: set http_port"
+            )
+        return self
+
+    @property
+    def serves_api(self) -> bool:
+        """Whether the API is on."""
+        return bool(self.api_token.get_secret_value() or self.api_token_file)
 
     @property
     def changelog_topic(self) -> str:

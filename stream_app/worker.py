@@ -13,6 +13,8 @@ from faust.types import TP
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
 from stream_app import topic_watch, topics
+from stream_app.api.service import ReadApi
+from stream_app.api.sources import Sources
 from stream_app.burials import Burials
 from stream_app.datadir import Datadir
 from stream_app.encoder_process import EncoderProcess
@@ -24,6 +26,7 @@ from stream_app.partition import Partition, PartitionRevoked
 from stream_app.parts import Parts, join
 from stream_app.producer import BatchProducer
 from stream_app.replaying.bounds import Bounds
+from stream_app.serving.page import dashboard_routes
 from stream_app.serving.server import HttpServer
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
@@ -75,7 +78,14 @@ class Worker:
         )
         self._holding = Holding(settings, bounds, self.app, table, self._fail)
         self._uptake = Uptake(settings, bounds, self.app, self._holding, self._burials, self.counts)
-        self._server = HttpServer(settings, [])
+        self._api = ReadApi(self._api_sources()) if settings.serves_api else None
+        self._server = (
+            HttpServer(
+                settings, [*self._api.routes(), *dashboard_routes()], {"/v1": self._api.app()}
+            )
+            if self._api
+            else HttpServer(settings, [])
+        )
 
     # -- called by the Faust app
 
@@ -147,6 +157,7 @@ class Worker:
             self._holding.look_after_idle(),
             parts.sweep.run(),
             topic_watch.watch(settings),
+            *(self._api.begin(parts, info) if self._api else ()),
         ):
             self._spawn(coroutine)
         if settings.publish_item_vectors:
@@ -233,6 +244,22 @@ class Worker:
         return not self.settings.publish_item_vectors or self._joined().item_vectors.settled
 
     # -- small parts
+
+    def _api_sources(self) -> Sources:
+        def joined() -> tuple[Parts, EncoderInfo] | None:
+            info = self._encoder_process.info
+            return None if self._parts is None or info is None else (self._parts, info)
+
+        return Sources(
+            self.settings,
+            self.app,
+            self._holding,
+            self._burials,
+            self.counts,
+            joined=joined,
+            state=lambda: self.state,
+            describe=self._describe,
+        )
 
     def _joined(self) -> Parts:
         assert self._parts is not None, "asked for before the worker's start"

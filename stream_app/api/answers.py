@@ -87,7 +87,7 @@ class NeighboursAnswer(Struct, frozen=True):
     applied_offset: int
     items: list[NearItem]
     items_held: int
-    items_refused: Annotated[int, Meta(description="Beyond api_items_max.")]
+    items_evicted: Annotated[int, Meta(description="Beyond api_items_max.")]
     complete: Annotated[bool, Meta(description="Whether the item vectors are all read.")]
     worker: str
 
@@ -149,7 +149,7 @@ class AudienceAnswer(Struct, frozen=True):
     partitions: list[int]
     users: list[NearUser]
     users_held: int
-    users_refused: Annotated[int, Meta(description="Beyond api_users_max.")]
+    users_evicted: Annotated[int, Meta(description="Beyond api_users_max.")]
     complete: Annotated[bool, Meta(description="Whether earlier updates are all read.")]
     worker: str
 
@@ -157,7 +157,9 @@ class AudienceAnswer(Struct, frozen=True):
 class EmbedRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Texts that want vectors."""
 
-    texts: Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=64)]
+    texts: Annotated[
+        list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=MAX_TEXTS)
+    ]
 
 
 class EmbedAnswer(Struct, frozen=True):

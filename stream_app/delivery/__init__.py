@@ -14,6 +14,7 @@ from stream_app.delivery.consumer import (
     install_transport,
 )
 from stream_app.delivery.credentials import faust_credentials
+from stream_app.delivery.recovering import recovery_remaining
 from stream_app.delivery.window_table import APPLIED_OFFSET_HEADER, WindowTable
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "faust_credentials",
     "install_transport",
     "recovery_complete",
+    "recovery_remaining",
 ]

@@ -55,6 +55,7 @@ USED = [
     (faust.App, "on_stop"),
     (faust.App, "on_shutdown"),
     (Recovery, "flush_buffers"),
+    (Recovery, "active_remaining"),
     (Store, "on_rebalance"),
     (GroupCoordinator, "_do_heartbeat"),
     (Fetcher, "_proc_fetch_request"),
