@@ -31,7 +31,7 @@ function names(landmarks, at, width) {
     if (taken.some(([tx, ty]) => Math.abs(ty - y) < 13 && Math.abs(tx - x) < 150)) return null;
     taken.push([x, y]);
     const onTheLeft = x > width / 2;
-    return svg("text", { x: x + (onTheLeft ? -9 : 9), y: y + 4, class: `tick${onTheLeft ? " end" : ""}` },
+    return svg("text", { x: x + (onTheLeft ? -9 : 9), y: y + 4, class: `tick name${onTheLeft ? " end" : ""}` },
       clipped(item.text || item.item_id, 22));
   });
 }
@@ -67,7 +67,7 @@ export function drawPath(node, { points, landmarks }, pick) {
   const turned = points.reduce((most, point) => (point.turn > most.turn ? point : most), points[0]);
   const said = `The vector after each of ${points.length} events on a plane, with the ${landmarks.length} nearest items. `
     + `It turned most at ${turned.type} ${called(turned)}.`;
-  node.replaceChildren(frame(width, height, said, ...steps(points, at), ...marks, ...names(landmarks, at, width), ...dots));
+  node.replaceChildren(frame(width, height, said, ...steps(points, at), ...dots, ...marks, ...names(landmarks, at, width)));
 }
 
 /** What the plane shows and what it does not. */

@@ -25,7 +25,7 @@ function ticks(first, last, x, y, wide) {
   const wanted = wide ? 4 : 2;
   return Array.from({ length: wanted + 1 }, (_, at) => {
     const ms = first + (span * at) / wanted;
-    const said = span > 2 * A_DAY_MS ? utc(ms).slice(0, 10) : utcClock(ms);
+    const said = span > 20 * A_DAY_MS ? utc(ms).slice(0, 10) : span > A_DAY_MS ? utc(ms).slice(5, 16) : utcClock(ms);
     const place = at === 0 ? "" : at === wanted ? "end" : "middle";
     return svg("text", { x: x(ms), y, class: `tick ${place}` }, said);
   });
