@@ -116,7 +116,7 @@ function letters({ deadLetters }) {
       el(
         "tr", {},
         el("td", { class: "time" }, utc(letter.time_ms)),
-        el("td", {}, letter.reason),
+        el("td", { class: "reason" }, letter.reason),
         el("td", { class: "text" }, letter.detail),
         el("td", { class: "code" }, `${letter.topic} ${letter.partition}:${letter.offset}`),
       )),

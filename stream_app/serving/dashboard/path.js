@@ -23,6 +23,13 @@ function plane(places, width, height) {
   };
 }
 
+/** As high as the places are for this width, within reason. */
+function heightFor(places, width) {
+  const span = (axis) => Math.max(...places.map(axis)) - Math.min(...places.map(axis));
+  const ratio = span((place) => place.y) / Math.max(span((place) => place.x), 1e-9);
+  return Math.round(Math.min(380, Math.max(200, ratio * (width - 2 * MARGIN) + 2 * MARGIN)));
+}
+
 /** Names beside the landmarks, where they do not run into one another. */
 function names(landmarks, at, width) {
   const taken = [];
@@ -49,8 +56,9 @@ function steps(points, at) {
 
 export function drawPath(node, { points, landmarks }, pick) {
   const width = widthOf(node);
-  const height = Math.min(380, Math.max(260, Math.round(width * 0.7)));
-  const at = plane([...points, ...landmarks], width, height);
+  const places = [...points, ...landmarks];
+  const height = heightFor(places, width);
+  const at = plane(places, width, height);
   const marks = landmarks.map((item) =>
     svg("rect", { x: at.x(item) - 4, y: at.y(item) - 4, width: 8, height: 8, class: "landmark" },
       svg("title", {}, `${item.text || item.item_id}: ${item.score.toFixed(3)}`)));
