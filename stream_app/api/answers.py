@@ -131,7 +131,8 @@ class AudienceRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A text that wants its users."""
 
     text: Annotated[str, Meta(min_length=1)]
-    k: Annotated[int, Meta(ge=1)] = 10
+    k: Annotated[float, Meta(ge=1, multiple_of=1, description="How many.")] = 10
+    """To JSON 10.0 is a whole number, too."""
 
 
 class NearUser(Struct, frozen=True):

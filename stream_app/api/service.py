@@ -156,13 +156,13 @@ class ReadApi:
         asked = await requests.body(request, AudienceRequest, settings.api_max_body_bytes)
         self._must_be_short([asked.text])
         if asked.k > settings.api_max_k:
-            message = f"k must be at most {settings.api_max_k} (api_max_k), found {asked.k}"
+            message = f"k must be at most {settings.api_max_k} (api_max_k), found {asked.k:g}"
             raise ApiProblem(400, "bad-request", message)
         parts, info = self._ready()
         return as_json(
             await audience(
                 asked.text,
-                asked.k,
+                int(asked.k),
                 users=self._users,
                 encoder=self._encoder,
                 window_encoder=parts.encoder,
