@@ -1,6 +1,6 @@
 """Take the pictures of the dashboard on the demo's stream: python docs/dashboard_picture.py.
 
-Writes docs/assets/dashboard.png and docs/assets/dashboard-explorer.png. Needs what `make test` needs.
+Writes assets/dashboard.png and assets/dashboard-explorer.png here. Needs what `make test` needs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WIDTH = 1180
 def main() -> None:
     """Run the demo with an API, look at it while it plays, and stop it."""
     sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, from anywhere
-    from tests.harness import chromium  # noqa: PLC0415
+    from tests.harness import chromium
 
     path = chromium.find()
     if path is None:

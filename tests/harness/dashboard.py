@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from playwright.sync_api import ConsoleMessage, Page
 
+from tests.harness.api import TOKEN, Answer, Api
 from tests.harness.documents import ROOT
 from tests.harness.stream import Stream
 
-TOKEN = "sixteen-characters-or-more"
 PICTURES = ROOT / ".run" / "dashboard"
 BASE_MS = 1_790_000_000_000
 WIDE = {"width": 1280, "height": 900}
@@ -39,18 +36,25 @@ class Served:
     """What the tests look at."""
 
     stream: Stream
-    urls: list[str]
+    apis: list[Api]
 
-    def ask(self, path: str) -> Any:
-        """Return what the first worker's API answers."""
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        request = urllib.request.Request(f"{self.urls[0]}/v1/{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+    @property
+    def urls(self) -> list[str]:
+        """Where the workers serve the page."""
+        return [api.url for api in self.apis]
 
-    def of_user(self, user: str, what: str) -> Any:
-        """Return what is known of a user."""
-        return self.ask(f"users/{quote(user, safe='')}/{what}")
+    def of_user(self, user: str, what: str, **query: object) -> Any:
+        """Return what the first worker says of a user."""
+        return _good(self.apis[0].of_user(user, what, **query))
+
+    def workers(self) -> Any:
+        """Return what the first worker says of the group."""
+        return _good(self.apis[0].ask("/v1/workers"))
+
+
+def _good(answer: Answer) -> Any:
+    assert answer.status == 200, answer
+    return answer.said
 
 
 def of_users() -> list[dict[str, Any]]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from stream_app.local_ports import HOST, free_port
 from stream_app.topics import partition_of
 from tests.harness import chromium
+from tests.harness.api import start_with_api
 from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
-from tests.harness.dashboard import CATALOGUE, TOKEN, USERS, WIDE, Looks, Served, of_users
+from tests.harness.dashboard import CATALOGUE, USERS, WIDE, Looks, Served, of_users
 from tests.harness.deadline import eventually
 from tests.harness.load import Load, event_message, item_message
 from tests.harness.stream import Stream
@@ -33,15 +33,13 @@ def served(
 ) -> Iterator[Served]:
     """Two workers that share the users, with a past behind them; verified at the end."""
     folder = tmp_path_factory.mktemp("dashboard")
-    stream = Stream(client, folder, SESSION_TIMEOUT_S, api_token=TOKEN, http_host=HOST)
+    stream = Stream(client, folder, SESSION_TIMEOUT_S)
     stream.create_topics()
     try:
         stream.publish([item_message(item, text) for item, text in CATALOGUE.items()])
         stream.publish(Load().catalogue())
-        ports = [free_port(), 0]
-        ports[1] = free_port(but=ports[0])
-        stream.wait_shared([stream.worker(http_port=port) for port in ports])
-        found = Served(stream, [f"http://{HOST}:{port}" for port in ports])
+        found = Served(stream, [start_with_api(stream), start_with_api(stream)])
+        stream.wait_shared(stream.workers)
         stream.send([event_message(event) for event in of_users()])
         stream.drain()
         eventually(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.harness.dashboard import CATALOGUE, MARKUP, PAGE_MS, TOKEN, USERS, Looks, Served
+from tests.harness.api import TOKEN
+from tests.harness.dashboard import CATALOGUE, MARKUP, PAGE_MS, USERS, Looks, Served
 from tests.harness.load import Load
 
 pytestmark = pytest.mark.broker
@@ -89,7 +90,7 @@ def test_it_follows_the_events_while_they_flow(looks: Looks, served: Served) -> 
     expect(lag).to_have_text("0")
     rows = page.locator("#reasons .bar-row").all_inner_texts()
     shown = dict(row.split("\n") for row in rows)
-    told = [worker["status"]["dead_letters"] for worker in served.ask("workers")["workers"]]
+    told = [worker["status"]["dead_letters"] for worker in served.workers()["workers"]]
     reasons = {reason for each in told for reason in each["by_reason"]}
     assert {reason: int(count) for reason, count in shown.items()} == {
         reason: sum(each["by_reason"].get(reason, 0) for each in told) for reason in reasons
@@ -123,7 +124,7 @@ def test_the_explorer_shows_what_the_api_knows(looks: Looks, served: Served, use
     assert sum(shares) == pytest.approx(100, abs=0.5 * len(shares))
     expect(page.locator("#timeline circle")).to_have_count(len(held))
     expect(page.locator("#path circle")).to_have_count(len(held))
-    neighbours = served.of_user(user, "neighbours?k=10")["items"]
+    neighbours = served.of_user(user, "neighbours", k=10)["items"]
     names = page.locator("#near .near-name").all_inner_texts()
     for shown, item in zip(names, neighbours, strict=True):
         assert shown.startswith((item["text"] or item["item_id"])[:60])
@@ -180,7 +181,7 @@ def test_a_user_without_a_window_is_said_and_the_next_one_shown(
     page.get_by_label("not in the window").check()
     page.get_by_role("button", name="Show").click()
     expect(page.locator("#near .tag")).to_have_count(0)
-    unseen = served.of_user("bob", "neighbours?k=10&unseen=true")["items"]
+    unseen = served.of_user("bob", "neighbours", k=10, unseen="true")["items"]
     expect(page.locator("#near li")).to_have_count(len(unseen))
     page.go_back()
     expect(page.locator("#user-said")).to_contain_text("nobody")
@@ -233,3 +234,56 @@ def test_a_worker_that_does_not_answer_is_said_until_it_does(looks: Looks, serve
     expect(page.get_by_text("no longer takes this token")).to_be_visible()
     looks.expect_complaints("429", "401")
     assert kept(page)[0] == {}
+
+
+def test_accounts_of_several_workers_are_put_together(looks: Looks, served: Served) -> None:
+    page = looks.enter(served.urls[0])
+    answer = served.workers()
+    first, second = answer["workers"]
+    first["status"] |= {
+        "rates": rates([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]),
+        "latency": [{"stage": "total", "count": 3, "p50_ms": 2.0, "p99_ms": 9.0}],
+        "dead_letters": {"total": 3, "by_reason": {"not-json": 3}, "last": [{"time_ms": 5}]},
+        "recovery": {"active": False, "since_ms": None, "remaining": {}},
+        "lag": 7,
+    }
+    second["status"] |= {
+        "rates": rates([10.0], [5.0]),
+        "latency": [{"stage": "total", "count": 1, "p50_ms": 4.0, "p99_ms": 5.0}],
+        "dead_letters": {
+            "total": 5, "by_reason": {"not-json": 1, "too-large": 4}, "last": [{"time_ms": 6}],
+        },
+        "recovery": {"active": True, "since_ms": 9, "remaining": {"12": 5, "3": 8}},
+        "lag": 1,
+    }  # fmt: skip
+    third = {"url": None, "partitions": [], "is_this": False, "status": None, "error": "gone"}
+    merged = page.evaluate(
+        "async (answer) => (await import('/dashboard/merge.js')).merged(answer)",
+        {"workers": [first, second, third]},
+    )
+    assert merged["rates"]["events"] == [1, 2, 13]
+    assert merged["rates"]["updates"] == [1, 1, 6]
+    assert merged["lag"] == 8
+    assert merged["latency"] == [{"stage": "total", "count": 4, "p50_ms": 4, "p99_ms": 9}]
+    assert merged["deadLetters"] == {
+        "total": 8,
+        "byReason": [["not-json", 4], ["too-large", 4]],
+        "last": [{"time_ms": 6}, {"time_ms": 5}],
+    }
+    assert merged["recovery"] == {"active": True, "since_ms": 9, "remaining": [[3, 8], [12, 5]]}
+    assert merged["silent"] == [third]
+    nobody = page.evaluate(
+        "async (answer) => (await import('/dashboard/merge.js')).merged(answer)",
+        {"workers": [third]},
+    )
+    assert nobody["rates"]["events"] == nobody["latency"] == []
+    assert nobody["lag"] == nobody["partitions"] == 0
+
+
+def rates(events: list[float], updates: list[float]) -> dict[str, Any]:
+    """Return the rates of a worker that buried nothing."""
+    nothing = [0.0 for _ in events]
+    return {
+        "interval_s": 1.0, "events_per_s": events, "updates_per_s": updates,
+        "dead_letters_per_s": nothing,
+    }  # fmt: skip
