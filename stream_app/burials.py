@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from stream_app.dead_letters import DeadLetter
+from stream_app.meters import Meters
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer, DeliveryFailed
 from stream_app.status import Counts
@@ -35,24 +36,21 @@ class Buried(NamedTuple):
 class Burials:
     """Sends dead letters, and does not give up."""
 
-    def __init__(self, topic: str, producer: BatchProducer, counts: Counts) -> None:
+    def __init__(self, topic: str, producer: BatchProducer, counts: Counts, meters: Meters) -> None:
         self._topic = topic
         self._producer = producer
         self._counts = counts
+        self._meters = meters
         self._alone: set[asyncio.Task[None]] = set()
-        self.by_reason: Counter[str] = Counter()
-        """Since the start; a record that is delivered again counts again."""
         self.last: deque[Buried] = deque(maxlen=_LAST)
-        """The newest last."""
+        """Acknowledged ones, the newest last."""
 
     def bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
         """Send dead letters of a partition; its next checkpoint waits for them."""
-        self._remember(letters)
         partition.deliver(self._deliver(letters, partition))
 
     def bury_alone(self, letter: DeadLetter) -> None:
         """Send a dead letter that belongs to no source partition: a bad item, a poison text."""
-        self._remember([letter])
         task = asyncio.create_task(self._deliver([letter], None))
         self._alone.add(task)
         task.add_done_callback(self._alone.discard)
@@ -66,8 +64,7 @@ class Burials:
 
     def _remember(self, letters: Sequence[DeadLetter]) -> None:
         now_ms = int(time.time() * 1000)
-        for letter in letters:
-            self.by_reason[letter.reason] += 1
+        for letter in letters[-_LAST:]:
             detail = letter.detail[:_MOST_DETAIL_CHARS]
             place = letter.topic, letter.partition, letter.offset
             self.last.append(Buried(now_ms, letter.reason, detail, *place))
@@ -84,4 +81,6 @@ class Burials:
                 log.warning("Dead letters not delivered, trying again: %s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
+                self._meters.buried(letter.reason for letter in letters)
+                self._remember(letters)
                 return

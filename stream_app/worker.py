@@ -14,7 +14,6 @@ from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
 from stream_app import topic_watch, topics
 from stream_app.api.service import ReadApi
-from stream_app.api.sources import Sources
 from stream_app.burials import Burials
 from stream_app.datadir import Datadir
 from stream_app.encoder_process import EncoderProcess
@@ -22,11 +21,13 @@ from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.failures import is_expected
 from stream_app.faust_app import make_app
 from stream_app.holding import Holding
+from stream_app.meters import Meters
 from stream_app.partition import Partition, PartitionRevoked
 from stream_app.parts import Parts, join
 from stream_app.producer import BatchProducer
 from stream_app.replaying.bounds import Bounds
-from stream_app.serving.page import dashboard_routes
+from stream_app.serving.inside import Inside, lag_of
+from stream_app.serving.operations import Operations
 from stream_app.serving.server import HttpServer
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
@@ -51,7 +52,7 @@ class Worker:
         """``bounds``: fold that part of the log and no more. ``on_model``: may refuse the model."""
         self.settings = settings
         self._on_model = on_model
-        self.counts = Counts()
+        self.counts, self._meters = Counts(), Meters()
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self.state = "starting"
@@ -62,11 +63,14 @@ class Worker:
         self._datadir = Datadir(settings.datadir)
         self._status = StatusFile(settings.datadir / "status.json", self._describe)
         self._producer = BatchProducer(settings.kafka, settings.delivery_timeout_s)
-        self._burials = Burials(settings.dead_letters_topic, self._producer, self.counts)
+        self._burials = Burials(
+            settings.dead_letters_topic, self._producer, self.counts, self._meters
+        )
         self._encoder_process = EncoderProcess(
             settings.encoder_config(),
             start_timeout_s=settings.encoder_start_timeout_s,
             request_timeout_s=settings.encode_timeout_s,
+            answered=self._meters.encoder_answered,
         )
         self.app, table = make_app(
             settings,
@@ -77,14 +81,16 @@ class Worker:
             on_revoked=self._on_revoked,
         )
         self._holding = Holding(settings, bounds, self.app, table, self._fail)
-        self._uptake = Uptake(settings, bounds, self.app, self._holding, self._burials, self.counts)
-        self._api = ReadApi(self._api_sources()) if settings.serves_api else None
-        self._server = (
-            HttpServer(
-                settings, [*self._api.routes(), *dashboard_routes()], {"/v1": self._api.app()}
-            )
-            if self._api
-            else HttpServer(settings, [])
+        self._uptake = Uptake(
+            settings, bounds, self.app, self._holding, self._burials, self.counts, self._meters
+        )
+        self._lag = lag_of(self.app, self._holding, settings.events_topic)
+        inside = self._inside()
+        self._api = ReadApi(inside, self._burials) if settings.serves_api else None
+        self._server = HttpServer(
+            settings,
+            [*Operations(inside).routes(), *(self._api.routes() if self._api else ())],
+            {"/v1": self._api.app()} if self._api else {},
         )
 
     # -- called by the Faust app
@@ -160,6 +166,8 @@ class Worker:
             *(self._api.begin(parts, info) if self._api else ()),
         ):
             self._spawn(coroutine)
+        if settings.http_port:
+            self._spawn(self._lag.watch())
         if settings.publish_item_vectors:
             self._spawn(parts.item_vectors.run())
         log.info(
@@ -181,6 +189,7 @@ class Worker:
             self.settings,
             info,
             self.counts,
+            self._meters,
             ours=self._holding.ours,
             producer=self._producer,
             burials=self._burials,
@@ -245,20 +254,18 @@ class Worker:
 
     # -- small parts
 
-    def _api_sources(self) -> Sources:
-        def joined() -> tuple[Parts, EncoderInfo] | None:
-            info = self._encoder_process.info
-            return None if self._parts is None or info is None else (self._parts, info)
-
-        return Sources(
+    def _inside(self) -> Inside:
+        return Inside(
             self.settings,
+            self.counts,
+            self._meters,
             self.app,
             self._holding,
-            self._burials,
-            self.counts,
-            joined=joined,
+            self._encoder_process,
+            self._loop_lag,
+            self._lag,
             state=lambda: self.state,
-            describe=self._describe,
+            parts=lambda: self._parts,
         )
 
     def _joined(self) -> Parts:

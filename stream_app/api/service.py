@@ -20,7 +20,6 @@ from stream_app.api.neighbours import audience, neighbours
 from stream_app.api.patience import PatientEncoder
 from stream_app.api.places import Places
 from stream_app.api.problems import ApiProblem, as_json, not_ready, problems_as_json
-from stream_app.api.sources import Sources
 from stream_app.api.status import StatusPage
 from stream_app.api.status_answers import (
     StatusAnswer,
@@ -29,40 +28,44 @@ from stream_app.api.status_answers import (
     WorkerStatus,
 )
 from stream_app.api.user_vectors import UserVectors
+from stream_app.burials import Burials
 from stream_app.parts import Parts
+from stream_app.serving.inside import Inside
+from stream_app.serving.page import dashboard_routes
 from stream_app.topics import partition_of
 
 _DEFAULT_K = 10
+_ENDING = frozenset({"stopping", "stopped", "failed"})
 
 
 class ReadApi:
     """Answers from a worker's memory. Made where a token is set, and not otherwise."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, inside: Inside, burials: Burials) -> None:
         """Raise :class:`FixSettings` where the token is none."""
-        self._sources = sources
-        self._settings = settings = sources.settings
+        self._inside = inside
+        self._settings = settings = inside.settings
         token = token_of(settings)
         self._places = Places(
-            str(sources.app.conf.canonical_url),
+            str(inside.app.conf.canonical_url),
             settings.changelog_topic,
-            sources.app.assignor.tables_metadata,
+            lambda: inside.app.assignor.tables_metadata(),  # noqa: PLW0108  # made at the start
         )
         self._forwarding = Forwarding(token, self._places.own)
         self._admission = admission(Token(token), settings.api_requests_per_s)
         self._encoder = PatientEncoder()
         self._items = ItemSpace(settings)
-        self._users = UserVectors(settings, sources.holding.ours)
-        self._status = StatusPage(sources, self._places, self._items, self._users)
+        self._users = UserVectors(settings, inside.holding.ours)
+        self._status = StatusPage(inside, burials, self._places, self._items, self._users)
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return what needs no token."""
+        """Return what needs no token: the document, and the dashboard, for it holds no data."""
         document = openapi.document(self._settings)
 
         async def openapi_document(_: web.Request) -> web.Response:
             return web.json_response(document)
 
-        return [web.get("/openapi.json", openapi_document)]
+        return [web.get("/openapi.json", openapi_document), *dashboard_routes()]
 
     def app(self) -> web.Application:
         """Return what is to be served under ``/v1``."""
@@ -111,13 +114,13 @@ class ReadApi:
         return of_user
 
     def _holds(self, number: int) -> bool:
-        partition = self._sources.holding.partitions.get(number)
+        partition = self._inside.holding.partitions.get(number)
         return partition is not None and not partition.revoked
 
     def _found(self, user_id: str, key: bytes, number: int) -> FoundUser:
         """Return the user as of now. Nobody may hold on to the partition: see UserVectors."""
         parts, info = self._ready()
-        partition = self._sources.holding.partitions[number]
+        partition = self._inside.holding.partitions[number]
         window = partition.peek(key)
         if window is None:
             raise ApiProblem(
@@ -130,11 +133,11 @@ class ReadApi:
         return FoundUser(user_id, window, topic, number, partition.last_offset, parts, info)
 
     def _ready(self) -> tuple[Parts, EncoderInfo]:
-        joined = self._sources.joined()
-        state = self._sources.state()
-        if joined is None or state in ("stopping", "stopped", "failed"):
+        parts, info = self._inside.parts(), self._inside.encoder_process.info
+        state = self._inside.state()
+        if parts is None or info is None or state in _ENDING:
             raise not_ready(f"the worker is {state}")
-        return joined
+        return parts, info
 
     async def _interest(self, _: web.Request, found: FoundUser) -> web.Response:
         return as_json(await interest(found, self._encoder, self._places.own))
@@ -167,7 +170,7 @@ class ReadApi:
                 encoder=self._encoder,
                 window_encoder=parts.encoder,
                 model_id=info.model_id,
-                partitions=sorted(self._sources.holding.partitions),
+                partitions=sorted(self._inside.holding.partitions),
                 worker=self._places.own,
             )
         )

@@ -6,17 +6,16 @@ import asyncio
 import collections
 import itertools
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import NamedTuple
 
 import msgspec
 import psutil
-from faust.types import TP
 
 from encoders.interface import EncoderInfo
 from stream_app.api.item_space import ItemSpace
 from stream_app.api.places import Place, Places
-from stream_app.api.sources import Sources
 from stream_app.api.status_answers import (
     DeadLetters,
     LastDeadLetter,
@@ -24,16 +23,18 @@ from stream_app.api.status_answers import (
     PartitionStatus,
     Rates,
     Recovery,
+    StageLatency,
     StatusAnswer,
     WorkerPlace,
 )
 from stream_app.api.user_vectors import UserVectors
-from stream_app.delivery import recovery_remaining
+from stream_app.burials import Burials
+from stream_app.meters import Histogram
+from stream_app.serving.inside import Inside
 from stream_app.status import Counts
 
 _SAMPLE_S = 1.0
 _SAMPLES = 60
-_RECOVERING = frozenset({"starting", "rebalancing"})
 
 
 class _Sample(NamedTuple):
@@ -73,49 +74,52 @@ class StatusPage:
     """Puts the status together when somebody asks for it."""
 
     def __init__(
-        self, sources: Sources, places: Places, items: ItemSpace, users: UserVectors
+        self,
+        inside: Inside,
+        burials: Burials,
+        places: Places,
+        items: ItemSpace,
+        users: UserVectors,
     ) -> None:
-        self._sources = sources
+        self._inside = inside
+        self._burials = burials
         self._places = places
         self._items = items
         self._users = users
         self._process = psutil.Process()
-        self._started_ms = int(time.time() * 1000)
-        self._recovering_since_ms: int | None = self._started_ms
-        self._sampler = Sampler(sources.counts)
+        self._sampler = Sampler(inside.counts)
 
     async def watch(self) -> None:
         """Look once a second, for ever."""
         while True:
             self._sampler.sample(time.monotonic())
-            self._note_recovery()
             await asyncio.sleep(_SAMPLE_S)
 
     def status(self) -> StatusAnswer:
         """Return what is true now."""
-        described = self._sources.describe()
+        inside = self._inside
         partitions = self._partitions()
-        joined = self._sources.joined()
+        parts, info = inside.parts(), inside.encoder_process.info
         return StatusAnswer(
             worker=self._places.own,
-            state=described["state"],
+            state=inside.state(),
             version=version("interest-stream"),
             time_ms=int(time.time() * 1000),
-            started_ms=self._started_ms,
-            model=None if joined is None else _model(joined[1]),
-            counts=msgspec.to_builtins(self._sources.counts),
+            started_ms=int(inside.meters.started_s * 1000),
+            model=None if info is None else _model(info),
+            counts=msgspec.to_builtins(inside.counts),
             rates=self._sampler.rates(),
             partitions=partitions,
             lag=sum(each.lag for each in partitions),
-            latency=[],
+            latency=latencies(inside.meters.stages),
             dead_letters=self._dead_letters(),
             workers=self.workers(),
             recovery=self._recovery(),
-            users_hot=described["users_hot"],
+            users_hot=sum(each.users_hot for each in partitions),
             users_held=self._users.held,
-            items_known=described["items_known"],
+            items_known=0 if parts is None else parts.catalogue.known,
             items_held=self._items.held,
-            loop_lag_ms_p99=described["loop_lag_ms_p99"],
+            loop_lag_ms_p99=inside.loop_lag.percentile_ms(0.99),
             memory_bytes=self._process.memory_info().rss,
         )
 
@@ -129,18 +133,16 @@ class StatusPage:
         return WorkerPlace(url, list(place.partitions), place.url == self._places.own)
 
     def _partitions(self) -> list[PartitionStatus]:
-        topic = self._sources.settings.events_topic
-        ends = self._sources.app.monitor.tp_end_offsets
+        lags = self._inside.lag.records()
         found = []
-        for number, partition in sorted(self._sources.holding.partitions.items()):
-            end = ends.get(TP(topic, number))
-            lag = 0 if end is None else max(0, end - 1 - partition.last_offset)
+        for number, partition in sorted(self._inside.holding.partitions.items()):
+            lag = lags.get(number)
             found.append(
                 PartitionStatus(
                     number,
                     partition.last_offset,
-                    end,
-                    lag,
+                    None if lag is None else partition.last_offset + 1 + lag,
+                    lag or 0,
                     len(partition.hot),
                     len(partition.dirty),
                     len(partition.taken),
@@ -149,24 +151,30 @@ class StatusPage:
         return found
 
     def _dead_letters(self) -> DeadLetters:
-        burials = self._sources.burials
-        by_reason = dict(burials.by_reason)
-        last = [LastDeadLetter(*letter) for letter in reversed(burials.last)]
+        counted = self._inside.meters.dead_letters
+        by_reason = {reason: count for reason, count in counted.items() if count}
+        last = [LastDeadLetter(*letter) for letter in reversed(self._burials.last)]
         return DeadLetters(sum(by_reason.values()), by_reason, last)
 
-    def _note_recovery(self) -> bool:
-        recovering = self._sources.state() in _RECOVERING
-        if not recovering:
-            self._recovering_since_ms = None
-        elif self._recovering_since_ms is None:
-            self._recovering_since_ms = int(time.time() * 1000)
-        return recovering
-
     def _recovery(self) -> Recovery:
-        active = self._note_recovery()
-        remaining = recovery_remaining(self._sources.app) if active else {}
-        by_partition = {str(number): left for number, left in remaining.items()}
-        return Recovery(active, self._recovering_since_ms, by_partition)
+        app = self._inside.app
+        remaining = self._inside.recovery_remaining()
+        return Recovery(
+            app.recovering,
+            int(app.recovery_started_s * 1000) if app.recovering else None,
+            {str(number): left for number, left in sorted(remaining.items())},
+        )
+
+
+def latencies(stages: Mapping[str, Histogram]) -> list[StageLatency]:
+    """Return the latency of every stage that has been timed."""
+    found = []
+    for stage, histogram in stages.items():
+        count = histogram.cumulative()[-1]
+        if count:
+            p50_ms, p99_ms = (round(histogram.quantile(share) * 1000, 3) for share in (0.5, 0.99))
+            found.append(StageLatency(stage, count, p50_ms, p99_ms))
+    return found
 
 
 def _model(info: EncoderInfo) -> ModelStatus:

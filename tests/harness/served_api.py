@@ -19,14 +19,16 @@ from state.table import PartitionTable
 from state.window import WindowPolicy
 from stream_app import encoder_child
 from stream_app.api.service import ReadApi
-from stream_app.api.sources import Sources
 from stream_app.encoding import WindowEncoder
 from stream_app.intake import Decoded, fold_events
+from stream_app.lag import Lag
 from stream_app.local_ports import HOST, free_port
+from stream_app.meters import Meters
 from stream_app.partition import Partition
+from stream_app.serving.inside import Inside
 from stream_app.serving.server import HttpServer
 from stream_app.settings import Settings
-from stream_app.status import Counts
+from stream_app.status import Counts, LoopLag
 from stream_app.topics import partition_of
 
 T = TypeVar("T")
@@ -50,6 +52,8 @@ class InlineEncoder:
 
 class ItemTexts(dict[str, str]):
     """A catalogue."""
+
+    known = 0
 
     def texts(self, item_ids: Sequence[str]) -> list[str | None]:
         return [self.get(item_id) for item_id in item_ids]
@@ -89,40 +93,36 @@ class ServedApi:
         )
         self.rounds = SimpleNamespace(on_published=None)
         self._offset = 0
-        self.api = ReadApi(self._sources(group))
+        self._parts: Any = None
+        self.api = ReadApi(self._inside(group), cast(Any, SimpleNamespace(last=[])))
         self.server = HttpServer(self.settings, self.api.routes(), {"/v1": self.api.app()})
-        parts = cast(Any, SimpleNamespace(
+        self._parts = SimpleNamespace(
             catalogue=self.items, encoder=self.encoder, rounds=self.rounds
-        ))  # fmt: skip
-        self._joined = (parts, self.process.info)
-        for coroutine in self.api.begin(*self._joined):
+        )
+        for coroutine in self.api.begin(self._parts, self.process.info):
             coroutine.close()  # what they would read is on a broker
 
-    def _sources(self, group: dict[str, Any]) -> Sources:
+    def _inside(self, group: dict[str, Any]) -> Inside:
         app = SimpleNamespace(
             conf=SimpleNamespace(canonical_url=URL(self.url)),
             assignor=SimpleNamespace(tables_metadata=lambda: group),
-            monitor=SimpleNamespace(tp_end_offsets={}),
-            tables=SimpleNamespace(_recovery=None),
+            recovering=False,
+            recovery_started_s=0.0,
         )
         holding = SimpleNamespace(
             partitions=self.partitions, ours=lambda: list(self.partitions.values())
         )
-        burials = SimpleNamespace(by_reason={}, last=[])
-        return Sources(
+        return Inside(
             self.settings,
+            Counts(),
+            Meters(),
             cast(Any, app),
             cast(Any, holding),
-            cast(Any, burials),
-            Counts(),
-            joined=lambda: self._joined,
+            cast(Any, self.process),
+            LoopLag(),
+            Lag(holding.ours, dict, cast(Any, None)),
             state=lambda: self.state,
-            describe=lambda: {
-                "state": self.state,
-                "users_hot": 0,
-                "items_known": 0,
-                "loop_lag_ms_p99": 0.0,
-            },
+            parts=lambda: self._parts,
         )
 
     def hold(self, *numbers: int) -> None:

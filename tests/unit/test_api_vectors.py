@@ -12,11 +12,12 @@ from state.table import PartitionTable
 from state.window import Window
 from stream_app.api.places import Place, Places
 from stream_app.api.projection import plane_of
-from stream_app.api.status import Sampler
+from stream_app.api.status import Sampler, latencies
 from stream_app.api.user_vectors import UserVectors, _PartitionVectors
 from stream_app.api.vector_table import VectorTable
 from stream_app.change import Change
 from stream_app.encoding import Encoded
+from stream_app.meters import Histogram
 from stream_app.partition import Forgotten, Partition
 from stream_app.rounds import Share
 from stream_app.serving.address import advertised_url, leads_somewhere
@@ -97,8 +98,8 @@ async def test_rounds_hand_over_vectors_and_failures_and_the_forgotten(tmp_path:
     users = UserVectors(Settings(), lambda: partitions)
     users.begin(INFO)
     shares = [
-        Share(partitions[0], {b"a": Window(3), b"x": Forgotten(4), b"bad": Window(5)}, 1),
-        Share(partitions[1], {b"b": Window(6), b"c": Window(7)}, 1),
+        Share(partitions[0], {b"a": Window(3), b"x": Forgotten(4), b"bad": Window(5)}, 1, []),
+        Share(partitions[1], {b"b": Window(6), b"c": Window(7)}, 1, []),
     ]
     encoded = [
         Encoded(vectors((1, 0), (0, 0)), None, None, {1: "a reason"}),
@@ -109,7 +110,7 @@ async def test_rounds_hand_over_vectors_and_failures_and_the_forgotten(tmp_path:
     users._wanted.set()
     users._filled.set()
     assert len(users._to_be_read()) == 2
-    users.on_published([Share(partitions[0], {b"x": Window(1)}, 1)],
+    users.on_published([Share(partitions[0], {b"x": Window(1)}, 1, [])],
                        [Encoded(vectors((9, 0)), None, None, {})])  # fmt: skip
     users.on_published(shares, encoded)
     near = await users.nearest(np.float32([1, 0]), 9)
@@ -168,3 +169,15 @@ def test_workers_without_the_api_are_told_apart_and_lead_nowhere() -> None:
     assert not leads_somewhere(one)
     everywhere = Settings(http_host="0.0.0.0", http_port=81, api_token="t" * 16)
     assert "0.0.0.0" not in advertised_url(everywhere)
+
+
+def test_latencies_are_read_off_the_histogram_of_each_stage_that_was_timed() -> None:
+    timed = Histogram((0.001, 0.01, 0.1))
+    timed.observe(0.0005, 60)
+    timed.observe(0.05, 39)
+    timed.observe(7.0, 1)
+    (only,) = latencies({"queue": timed, "text": Histogram((1.0,))})
+    assert (only.stage, only.count) == ("queue", 100)
+    assert only.p50_ms == pytest.approx(1.0 * 50 / 60, abs=1e-3)
+    assert only.p99_ms == pytest.approx(100.0), "the bound of the bucket, all of it"
+    assert timed.quantile(1.0) == 0.1, "beyond the last bound nothing is known"
