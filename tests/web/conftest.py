@@ -55,10 +55,10 @@ def served(
         stream.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser(browser_path: str, served: Served) -> Iterator[Browser]:
-    """A browser for one test: an event loop runs in this thread while it is open, so that the
-    broker's client, which has a loop of its own, works before and after it only.
+    """A browser. While it is open an event loop runs in this thread, so the broker's client, which
+    has a loop of its own, works before and after it only.
     """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path)
@@ -71,7 +71,9 @@ def looks(browser: Browser, served: Served, request: pytest.FixtureRequest) -> I
     """A page that must not complain, and asks nobody but the worker it came from."""
     request.node.streams = [served.stream]
     options = getattr(request, "param", {})
-    looks = Looks(browser.new_context(**{"viewport": WIDE, **options}).new_page())
+    context = browser.new_context(**{"viewport": WIDE, **options})  # stores of its own
+    looks = Looks(context.new_page())
     yield looks
+    context.close()
     assert looks.complaints == []
     assert looks.hosts <= {url.removeprefix("http://") for url in served.urls}

@@ -26,13 +26,14 @@ export function couldBeToken(value) {
 
 async function refusal(response) {
   const retryAfterS = Number(response.headers.get("Retry-After")) || 0;
+  let problem = null;
   try {
-    const { error, message } = await response.json();
-    return new Refused(response.status, error, message, retryAfterS);
+    problem = await response.json();
   } catch {
-    const said = `the worker answered ${response.status} ${response.statusText}`.trim();
-    return new Refused(response.status, "", said, retryAfterS);
+    // Not of the API: a proxy's page, perhaps.
   }
+  const said = problem?.message ?? `the worker answered ${response.status} ${response.statusText}`.trim();
+  return new Refused(response.status, problem?.error ?? "", said, retryAfterS);
 }
 
 /** GET a path below v1/; relative, so that a proxy may serve the worker under a prefix. */

@@ -42,13 +42,14 @@ function path(values, slots, x, y) {
 
 /**
  * Lines over time, the newest at the right edge.
- * `lines`: {name, values, kind}; `slots`: values there is room for, `ago(slot)` names that time.
+ * `lines`: {name, values, kind}; `slots`: values there is room for, `ago(slot)` names that time;
+ * `whole`: there is nothing between two numbers.
  */
-export function lineChart(node, { lines, slots, ago, format, said, height = 180 }) {
+export function lineChart(node, { lines, slots, ago, format, said, whole = false, height = 180 }) {
   const width = widthOf(node);
   const box = { left: 46, right: width - 10, top: 10, bottom: height - 22 };
   const peak = Math.max(1, ...lines.flatMap((line) => line.values));
-  const step = niceStep(peak, 4);
+  const step = Math.max(whole ? 1 : 0, niceStep(peak, 4));
   const most = Math.ceil(peak / step) * step;
   const x = (slot) => box.left + (slot / Math.max(1, slots - 1)) * (box.right - box.left);
   const y = (value) => box.bottom - (value / most) * (box.bottom - box.top);

@@ -80,6 +80,7 @@ function lag() {
     slots,
     ago: (slot) => (slot === slots - 1 ? "now" : since ? `−${duration((since * (slots - 1 - slot)) / (slots - 1))}` : ""),
     format: count,
+    whole: true,
     said: `Line chart. Lag is ${count(values.at(-1))} records now, at most ${count(Math.max(...values))} since this page was opened.`,
   });
 }

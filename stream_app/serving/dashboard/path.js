@@ -75,7 +75,7 @@ export function drawPath(node, { points, landmarks }, pick) {
   const turned = points.reduce((most, point) => (point.turn > most.turn ? point : most), points[0]);
   const said = `The vector after each of ${points.length} events on a plane, with the ${landmarks.length} nearest items. `
     + `It turned most at ${turned.type} ${called(turned)}.`;
-  node.replaceChildren(frame(width, height, said, ...steps(points, at), ...dots, ...marks, ...names(landmarks, at, width)));
+  node.replaceChildren(frame(width, height, said, ...steps(points, at), ...names(landmarks, at, width), ...marks, ...dots));
 }
 
 /** What the plane shows and what it does not. */
