@@ -48,7 +48,15 @@ def main() -> None:
 
 
 def _start(folder: Path, log: Path, port: int, token: str) -> subprocess.Popen[bytes]:
-    arguments = ["demo", "--events", str(EVENTS), "--rate", str(RATE), "--directory", str(folder)]
+    arguments = [
+        "demo",
+        "--events",
+        str(EVENTS),
+        "--rate",
+        str(RATE),
+        "--directory",
+        str(folder / "demo"),
+    ]
     with log.open("wb") as output:
         return child_process.start_bound(
             [sys.executable, "-m", "stream_app", *arguments],
