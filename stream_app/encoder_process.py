@@ -30,6 +30,7 @@ from encoders.interface import EncoderInfo
 from stream_app import encoder_child
 from stream_app.encoder_child import Answer, Request
 from stream_app.errors import FixSettings, InterestStreamError, RestartWorker
+from stream_app.logs import LogStyle
 
 T = TypeVar("T")
 
@@ -44,6 +45,12 @@ _LENGTH = struct.Struct("!i")
 
 class EncoderFailed(InterestStreamError):
     """The encoder raised, hung or died over a request; it is up again."""
+
+
+class EncoderRaised(EncoderFailed):
+    """The encoder raised, and says why in words that may be the text's."""
+
+    quotes_data = True
 
 
 class EncoderDied(RestartWorker):
@@ -146,12 +153,14 @@ class EncoderProcess:
         start_timeout_s: float,
         request_timeout_s: float,
         answered: Callable[[str, float], None] = lambda request, seconds: None,
+        log_style: LogStyle | None = None,
     ) -> None:
         """``answered`` is told of each request's name and time, answered or not."""
         self._config = config
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
         self._answered = answered
+        self._log_style = log_style
         self._down_since_s: float | None = None
         self._process: SpawnProcess | None = None
         self._pipe: RequestPipe | None = None
@@ -176,7 +185,7 @@ class EncoderProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         self._process = context.Process(
-            target=encoder_child.serve, args=(theirs,), name="encoder", daemon=True
+            target=encoder_child.serve, args=(theirs, self._log_style), name="encoder", daemon=True
         )
         with theirs:
             self._process.start()
@@ -220,7 +229,7 @@ class EncoderProcess:
         except EncoderDied as error:
             reason = str(error)
         except Exception as error:
-            raise EncoderFailed(f"the encoder raised {error}") from error
+            raise EncoderRaised(f"the encoder raised {error}") from error
         await self._restart(epoch, reason)
         raise EncoderFailed(reason)
 

@@ -19,6 +19,7 @@ FORWARDED_HEADER = "X-Interest-Forwarded"
 _ANSWER_S = 15.0
 """More than the owner gives its encoder."""
 _STATUS_S = 2.0
+_SAME_ADDRESS = "two workers have told the group the same address (http_url)"
 
 
 class Forwarding:
@@ -45,8 +46,10 @@ class Forwarding:
             ApiProblem: there is none yet, it cannot be asked, or the request was passed on before:
                 two workers may each take the other for the holder while partitions move.
         """
-        if holder is None or holder.url == self._own:
-            raise not_ready("the user's partition is being recovered")
+        if holder is None:
+            raise not_ready(f"nobody holds the user's partition: a rebalance, or {_SAME_ADDRESS}")
+        if holder.url == self._own:
+            raise not_ready(f"the user's partition is being recovered, or {_SAME_ADDRESS}")
         if FORWARDED_HEADER in request.headers:
             raise not_ready("the user's partition is on its way to another worker")
         if not holder.serves_api:

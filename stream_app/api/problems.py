@@ -64,5 +64,11 @@ async def problems_as_json(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException:
         raise  # nothing else is raised by aiohttp on our paths
     except Exception:
-        log.exception("The API failed over a request to %s", request.match_info.route.name)
+        log.exception("The API failed over a request to %s", _path(request))
         return as_json(Problem("internal", "a bug: the worker's log says more"), 500)
+
+
+def _path(request: web.Request) -> str:
+    """Return the path as the routes have it: who was asked for is nobody's business in a log."""
+    resource = request.match_info.route.resource
+    return "an unknown path" if resource is None else resource.canonical

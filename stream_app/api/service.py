@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -29,12 +31,17 @@ from stream_app.api.status_answers import (
 )
 from stream_app.api.user_vectors import UserVectors
 from stream_app.burials import Burials
+from stream_app.encoding import Encoded
 from stream_app.parts import Parts
+from stream_app.rounds import Share
 from stream_app.serving.inside import Inside
 from stream_app.serving.page import dashboard_routes
 from stream_app.topics import partition_of
 
+log = logging.getLogger("stream_app.api")
+
 _DEFAULT_K = 10
+_BEGIN_ANEW_S = 5.0
 _ENDING = frozenset({"stopping", "stopped", "failed"})
 
 
@@ -88,8 +95,16 @@ class ReadApi:
         """Join a worker's parts; return what is to run beside it."""
         self._items.begin(info.model_id, info.dimensions)
         self._users.begin(info)
-        parts.rounds.on_published = self._users.on_published
-        return [self._items.follow(), self._users.keep(), self._status.watch()]
+        parts.rounds.on_published = self._on_published
+        beside = (self._items.follow, self._users.keep, self._status.watch)
+        return [_whatever_happens(work) for work in beside]
+
+    def _on_published(self, shares: list[Share], encoded: list[Encoded]) -> None:
+        try:
+            self._users.on_published(shares, encoded)
+        except Exception:
+            log.exception("Vectors for audiences are read anew: a bug, but not the stream's")
+            self._users.read_anew()
 
     async def _connected(self, _: web.Application) -> AsyncIterator[None]:
         await self._forwarding.open()
@@ -207,6 +222,16 @@ class ReadApi:
         this = self._status.status()
         mine = [each for each in this.workers if each.is_this]
         return as_json(WorkersAnswer([*(_worker(place, this) for place in mine), *found]))
+
+
+async def _whatever_happens(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run what the API needs beside the stream; a bug of the API must not end the stream."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("A task of the API failed and begins anew: a bug, but not the stream's")
+            await asyncio.sleep(_BEGIN_ANEW_S)
 
 
 def _worker(place: WorkerPlace, answer: StatusAnswer | str) -> WorkerStatus:

@@ -11,7 +11,7 @@ import contextlib
 import heapq
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -120,6 +120,10 @@ class UserVectors:
         """Say whose vectors they are, once the model is known."""
         self._info = info
 
+    def read_anew(self) -> None:
+        """Drop what is held and read it from the topic."""
+        self._by_partition.clear()
+
     def on_published(self, shares: Sequence[Share], encoded: Sequence[Encoded]) -> None:
         """Take up what a round publishes: the vectors of its windows, in the order of its shares.
 
@@ -127,28 +131,26 @@ class UserVectors:
         """
         if not self._wanted.is_set():
             return
-        rows = chain.from_iterable(part.vectors for part in encoded)
-        failed = {
-            start + at
-            for start, part in zip(_starts(encoded), encoded, strict=True)
-            for at in part.failures
-        }
+        vectors = _stacked(encoded)
+        failed = _failed(encoded)
         place = 0
         for share in shares:
             held = self._by_partition.get(share.partition)
-            keys, vectors, offsets = [], [], []
-            for key, state in share.states.items():
-                if isinstance(state, Window):
-                    vector = next(rows)
-                    if place not in failed:
-                        keys.append(key.decode())
-                        vectors.append(vector)
-                        offsets.append(state.applied_offset)
-                    place += 1
-                elif held is not None:
-                    held.drop(key.decode())
-            if held is not None and keys:
-                held.take(keys, np.stack(vectors), offsets)
+            users = [(k, s) for k, s in share.states.items() if isinstance(s, Window)]
+            places = range(place, place + len(users))
+            place = places.stop
+            if held is None:
+                continue
+            if len(users) < len(share.states):
+                for key, state in share.states.items():
+                    if not isinstance(state, Window):
+                        held.drop(key.decode())
+            good = [at for at in range(len(users)) if places[at] not in failed]
+            held.take(
+                [users[at][0].decode() for at in good],
+                vectors[[places[at] for at in good]],
+                [users[at][1].applied_offset for at in good],
+            )
 
     async def nearest(self, vector: Float32, count: int) -> list[Near]:
         """Return the users of the greatest dot product with ``vector`` [D], the greatest first."""
@@ -220,12 +222,21 @@ class UserVectors:
         vectors.completed()
 
 
-def _starts(encoded: Sequence[Encoded]) -> list[int]:
-    starts, place = [], 0
-    for part in encoded:
-        starts.append(place)
-        place += len(part.vectors)
-    return starts
+def _stacked(encoded: Sequence[Encoded]) -> Float32:
+    """Return the vectors of all windows of a round, [B, D]."""
+    if len(encoded) == 1:
+        return encoded[0].vectors
+    if not encoded:
+        return np.empty((0, 0), np.float32)
+    return np.concatenate([part.vectors for part in encoded])
+
+
+def _failed(encoded: Sequence[Encoded]) -> set[int]:
+    """Return the places of the windows that could not be encoded."""
+    starts = accumulate((len(part.vectors) for part in encoded), initial=0)
+    return {
+        start + at for start, part in zip(starts, encoded, strict=False) for at in part.failures
+    }
 
 
 def _changes(records: Sequence[ConsumerRecord]) -> list[change.Change]:

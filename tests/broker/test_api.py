@@ -81,7 +81,7 @@ def test_the_document_is_kept_to_and_what_is_wrong_refused(
         command = [
             *(str(Path(sys.executable).with_name("schemathesis")), *config, "run"),
             *(f"{api.url}/openapi.json", "--header", f"Authorization: Bearer {TOKEN}"),
-            *("--checks", "all", "--phases", "coverage,fuzzing", "--max-examples", "25"),
+            *("--checks", "all", "--phases", "coverage,fuzzing", "--max-examples", "20"),
             *("--seed", str(41 + number), "--continue-on-failure", "--report", "json"),
             *("--report-json-path", str(tmp_path / f"report-{number}.json")),
         ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from aiokafka.structs import ConsumerRecord
 
 from state import codec
 from state.event import Event, EventType
-from stream_app.api import openapi
+from stream_app.api import openapi, patience, service
+from stream_app.encoder_process import EncoderFailed
 from stream_app.errors import FixSettings
 from stream_app.partition import Forgotten
 from stream_app.topics import partition_of
@@ -383,3 +386,73 @@ async def test_a_bug_is_a_500_in_json_and_in_the_log(
 def test_the_document_tells_of_every_route(served: ServedApi) -> None:
     told = openapi.document(served.settings)["paths"]
     assert {path.removeprefix("/v1") for path in told} == routes_of(served.api.app())
+
+
+async def test_a_hung_encoder_costs_the_client_ten_seconds_and_the_stream_nothing(
+    served: ServedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request itself goes on: cut off, it would leave rows that hold no text."""
+    monkeypatch.setattr(patience, "_ANSWER_S", 0.05)
+    go_on = asyncio.Event()
+    answered = []
+    call = served.process.call
+
+    async def slow(*arguments: Any) -> Any:
+        await go_on.wait()
+        answered.append(arguments)
+        return await call(*arguments)
+
+    monkeypatch.setattr(served.process, "call", slow)
+    async with serving(served) as (client,):
+        asked = client.ask("/v1/embed", "POST", json={"texts": ["a text"]})
+        status, said = await asked
+        assert (status, said["error"]) == (503, "encoder-failed")
+        assert not answered
+        go_on.set()
+        status, said = await client.ask("/v1/embed", "POST", json={"texts": ["a text"]})
+    assert status == 200
+    assert any(said["vectors"][0])
+    assert len(answered) == 3, "its text put once, and the vector asked for twice"
+
+
+async def test_the_encoder_owes_us_no_more_than_some_answers(
+    served: ServedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_ANSWER_S", 0.01)
+    monkeypatch.setattr(patience, "_MOST_PENDING", 2)
+    go_on = asyncio.Event()
+
+    async def hung(*_: Any) -> Any:
+        await go_on.wait()
+        raise EncoderFailed("it was hung")
+
+    monkeypatch.setattr(served.process, "call", hung)
+    said = []
+    async with serving(served) as (client,):
+        for _ in range(3):
+            status, problem = await client.ask("/v1/embed", "POST", json={"texts": ["a"]})
+            assert (status, problem["error"]) == (503, "encoder-failed")
+            said.append(problem["message"])
+        go_on.set()
+    assert said == ["no answer within 0.01 s"] * 2 + ["the encoder is busy"]
+
+
+async def test_a_bug_of_the_api_does_not_end_the_stream(
+    served: ServedApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "_BEGIN_ANEW_S", 0.0)
+    times = iter([ValueError("once"), ValueError("twice")])
+    lived = asyncio.Event()
+
+    async def work() -> None:
+        if error := next(times, None):
+            raise error
+        lived.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(service._whatever_happens(work))
+    await asyncio.wait_for(lived.wait(), 5)
+    task.cancel()
+    served.api._users._wanted.set()
+    served.rounds.on_published(None, None)
+    assert caplog.text.count("not the stream's") == 3

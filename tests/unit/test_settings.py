@@ -47,6 +47,16 @@ def test_environment_wins_over_file_wins_over_default(tmp_path: Path) -> None:
             },
             ["in the clear"],
         ),
+        ({"INTEREST_API_TOKEN": "t" * 16}, ["http_port is 0", "set http_port"]),
+        (
+            {
+                "INTEREST_API_TOKEN": "t" * 16,
+                "INTEREST_API_TOKEN_FILE": "f",
+                "INTEREST_HTTP_PORT": "80",
+            },
+            ["api_token and api_token_file are both set"],
+        ),
+        ({"INTEREST_HTTP_URL": "worker-0:8080"}, ["http_url", "'worker-0:8080'"]),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_name_found_and_allowed(
