@@ -74,7 +74,7 @@ export function lineChart(node, { lines, slots, ago, format, said, whole = false
 export function dumbbells(node, { rows, format, said }) {
   const width = widthOf(node);
   const rowHeight = 28;
-  const box = { left: 92, right: width - 92, top: 6, bottom: 6 + rows.length * rowHeight };
+  const box = { left: 108, right: width - 98, top: 6, bottom: 6 + rows.length * rowHeight };
   const low = -1;
   const high = Math.max(2, Math.ceil(Math.log10(Math.max(...rows.map((row) => row.far), 1))));
   const x = (value) => {

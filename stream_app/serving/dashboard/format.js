@@ -32,6 +32,7 @@ export function bytes(value) {
 
 export function percent(share) {
   const of100 = share * 100;
+  if (of100 > 0 && of100 < 0.1) return "<0.1 %";
   return `${of100 > 0 && of100 < 10 ? of100.toFixed(1) : of100.toFixed(0)} %`;
 }
 
