@@ -68,6 +68,7 @@ class RequestPipe(asyncio.Protocol):
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._received = bytearray()
         self._silent_since_s: float | None = None
+        self._lost_s: float | None = None
 
     @classmethod
     async def over(cls, pipe: Connection[Request, Answer]) -> RequestPipe:
@@ -102,8 +103,10 @@ class RequestPipe(asyncio.Protocol):
     def silent_since_s(self) -> float | None:
         """``time.monotonic()`` since which a request waits and none was answered; None: none waits.
 
-        Also one that nobody waits for any more.
+        Also one that nobody waits for any more. Of a pipe that was closed: since then.
         """
+        if self._lost_s is not None:
+            return self._lost_s
         return self._silent_since_s if self._waiting else None
 
     def close(self) -> None:
@@ -137,6 +140,7 @@ class RequestPipe(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who waits."""
+        self._lost_s = self.silent_since_s or time.monotonic()
         while self._waiting:
             answer = self._waiting.popleft()
             if not answer.done():

@@ -104,12 +104,12 @@ class UserVectors:
     @property
     def held(self) -> int:
         """Users whose vectors are held."""
-        return sum(len(each.table) for each in self._by_partition.values())
+        return sum(len(table) for table in self._tables())
 
     @property
     def evicted(self) -> int:
         """Users that had to go for others."""
-        return sum(each.table.evicted for each in self._by_partition.values())
+        return sum(table.evicted for table in self._tables())
 
     @property
     def complete(self) -> bool:
@@ -158,8 +158,7 @@ class UserVectors:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_READ_S):
                 await self._filled.wait()
-        tables = [each.table for each in self._by_partition.values()]
-        found = [await table.nearest(vector, count) for table in tables]
+        found = [await table.nearest(vector, count) for table in self._tables()]
         return heapq.nsmallest(
             count, chain.from_iterable(found), key=lambda near: (-near.score, near.key)
         )
@@ -194,6 +193,14 @@ class UserVectors:
             for partition in ours
             if not self._by_partition[partition].complete
         ]
+
+    def _tables(self) -> list[VectorTable]:
+        """Return the vectors of the partitions that are ours.
+
+        One that has left us may live on for a moment, in somebody's local variable.
+        """
+        by_partition = self._by_partition
+        return [by_partition[each].table for each in self._ours() if each in by_partition]
 
     def _deliveries(self, number: int) -> list[asyncio.Task[None]]:
         return [

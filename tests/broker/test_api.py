@@ -199,6 +199,7 @@ def _audience(apis: list[Api]) -> dict[str, float]:
         )
         scores = [each["score"] for each in users]
         assert scores == sorted(scores, reverse=True)
+        assert len({each["user_id"] for each in users}) == len(users)
         assert not found.keys() & {each["user_id"] for each in users}, "one user, one holder"
         found |= {each["user_id"]: each["score"] for each in users}
     return found

@@ -103,7 +103,7 @@ def proxied(
     changed: dict[str, Any] = {
         "http_port": free_port(),
         "health_encoder_s": 1,
-        "encode_timeout_s": 8,
+        "encode_timeout_s": 6,
         "delivery_timeout_s": 5,
         "log_format": "json",
         "log_level": "debug",

@@ -116,9 +116,13 @@ async def test_rounds_hand_over_vectors_and_failures_and_the_forgotten(tmp_path:
     near = await users.nearest(np.float32([1, 0]), 9)
     assert [tuple(each) for each in near] == [("c", 3.0, 7), ("b", 2.0, 6), ("a", 1.0, 3)]
 
+    left = partitions.pop()
+    assert users.held == 1, "whoever may still hold on to it, its users are another worker's now"
+    near = await users.nearest(np.float32([1, 0]), 9)
+    assert [each.key for each in near] == ["a"]
     partitions.clear()
-    del shares
-    assert users.held == 0, "a partition that has gone is held by nobody, nor is its database"
+    del left, shares
+    assert not users._by_partition, "and we do not hold on to it, nor to its database"
 
 
 def test_points_on_a_line_need_one_axis_and_one_point_none() -> None:
