@@ -49,6 +49,7 @@ demo: $(VENV)/.installed  ## the whole stream on MovieLens-1M
 	@exec $(BIN)/interest-stream demo --events $(EVENTS) $(if $(KEEP),--keep)
 
 test: $(VENV)/.installed  ## every test
+	@$(BIN)/python -m tests.harness.chromium  # for the dashboard's; they are skipped without one
 	$(BIN)/python -m pytest $(TESTS) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 MINUTES ?= 10

@@ -35,6 +35,7 @@ from stream_app.encoding import Encoded
 from stream_app.parts import Parts
 from stream_app.rounds import Share
 from stream_app.serving.inside import Inside
+from stream_app.serving.page import dashboard_routes
 from stream_app.topics import partition_of
 
 log = logging.getLogger("stream_app.api")
@@ -65,13 +66,13 @@ class ReadApi:
         self._status = StatusPage(inside, burials, self._places, self._items, self._users)
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return what needs no token."""
+        """Return what needs no token: the document, and the dashboard, for it holds no data."""
         document = openapi.document(self._settings)
 
         async def openapi_document(_: web.Request) -> web.Response:
             return web.json_response(document)
 
-        return [web.get("/openapi.json", openapi_document)]
+        return [web.get("/openapi.json", openapi_document), *dashboard_routes()]
 
     def app(self) -> web.Application:
         """Return what is to be served under ``/v1``."""
