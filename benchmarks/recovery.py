@@ -71,8 +71,8 @@ def _restarts(stream: Stream, worker: Worker) -> dict[str, float]:
 
 def _takeovers(stream: Stream, first: Worker) -> dict[str, float]:
     found = {}
+    _stop(first)
     for case, replicas in (("takeover_cold", 0), ("takeover_standby", 1)):
-        _stop(first)
         first.settings["standby_replicas"] = replicas
         first.start()
         second = stream.worker(standby_replicas=replicas)

@@ -88,6 +88,7 @@ class Checkpoints:
             partition.storing = dirty
             try:
                 rows = await _encoded(dirty, partition.table.era)
+                partition.must_be_ours()
                 offset = await self._changelog.append(partition, rows)  # 2
                 await partition.delivered(tick)  # 3
             except BaseException:

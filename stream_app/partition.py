@@ -174,7 +174,7 @@ class Partition:
         self.revoked = True
         self.hot.clear()
         self.dirty.clear()
-        self.storing.clear()
+        self.storing = {}  # not cleared: a checkpoint may be in the middle of it
         self.touched.clear()
         self.expiring.clear()
         self.taken.clear()

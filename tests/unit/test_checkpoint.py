@@ -208,6 +208,23 @@ async def test_a_revoked_partition_is_neither_stored_nor_acknowledged(
     assert recorder.steps == ["changelog"]
 
 
+async def test_a_partition_may_be_revoked_in_the_middle_of_encoding(
+    partition: Partition, recorder: Recorder
+) -> None:
+    """With more dirty users than one slice; the soak found what came of it: RuntimeError."""
+    for user in range(1000):
+        touch(partition, b"%d" % user, user)
+    take(partition, recorder)
+    running = asyncio.create_task(checkpoints(recorder, partition).checkpoint(partition))
+    await asyncio.sleep(0)
+    assert partition.storing
+    assert recorder.steps == []
+    partition.revoke()
+    with pytest.raises(PartitionRevoked):
+        await running
+    assert recorder.steps == []
+
+
 def test_a_revoked_partition_is_not_idle_for_its_table_may_be_closed(partition: Partition) -> None:
     """The look after idle partitions went to a closed database when a worker stopped."""
     assert partition.is_idle()
