@@ -97,17 +97,15 @@ def mask(text: str) -> str:
     >>> mask("Order 20261125, 1.299,00 EUR, ISBN 978-3-16-148410-0")
     'Order 20261125, 1.299,00 EUR, ISBN 978-3-16-148410-0'
     """
-    if not _worth_a_look(text):
-        return text
-    found = spans(text)
-    if not found:
-        return text
-    parts = []
-    at = 0
-    for kind, start, end in found:
-        parts += [text[at:start], f"[{kind}]"]
-        at = end
-    return "".join([*parts, text[at:]])
+    # Again, for what is left beside a find may be one by itself; each turn takes digits or an @.
+    while _worth_a_look(text) and (found := spans(text)):
+        parts = []
+        at = 0
+        for kind, start, end in found:
+            parts += [text[at:start], f"[{kind}]"]
+            at = end
+        text = "".join([*parts, text[at:]])
+    return text
 
 
 def _worth_a_look(text: str) -> bool:
