@@ -85,14 +85,11 @@ async def _run(
 def _api(url: str, token_file: Path | None) -> Api:
     from stream_app.errors import FixSettings
     from stream_app.forgetting import Api
+    from stream_app.kafka_access import first_line
 
     if token_file is None:
         raise FixSettings("--api needs --api-token, a file whose first line is the token")
-    try:
-        token = token_file.read_text(encoding="utf-8").partition("\n")[0].strip()
-    except OSError as error:
-        raise FixSettings(f"--api-token {token_file} cannot be read: {error.strerror}") from None
-    return Api(url, token)
+    return Api(url, first_line(token_file, "--api-token"))
 
 
 def _show(user_id: str, written: Forget | None, found: list[Finding]) -> None:
