@@ -51,9 +51,19 @@ def run(name: str, target: Target, inputs: int, seed: int) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start, 1),
         "grown_bytes": process.memory_info().rss - warm_bytes,
         "grown_objects": len(gc.get_objects()) - warm_objects,
-        "slowest_ms": round(slowest_ns / 1e6, 2),
+        "slowest_ms": round(_again_ns(target, slowest) / 1e6, 2),
         "slowest_input_bytes": len(slowest),
     }
+
+
+def _again_ns(target: Target, value: bytes) -> int:
+    """Return how long the slowest input takes by itself: what else ran at the time is left out."""
+    times_ns = []
+    for _ in range(5):
+        began_ns = time.perf_counter_ns()
+        refused(target, value)
+        times_ns.append(time.perf_counter_ns() - began_ns)
+    return min(times_ns)
 
 
 def main() -> int:
