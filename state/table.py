@@ -272,3 +272,18 @@ def open_or_rebuild(path: Path, block_cache_bytes: int) -> tuple[PartitionTable,
     Returns the table and, where it was damaged, what RocksDB said.
     """
     return database.open_or_rebuild(path, lambda: PartitionTable(path, block_cache_bytes))
+
+
+def stored_by(path: Path, keys: list[bytes]) -> list[bytes | None]:
+    """Return stored windows from the files of a table that another process may have open.
+
+    Raises:
+        Exception: RocksDB's own, where the files change too fast to be read beside their owner.
+    """
+    options = rocksdict.Options(raw_mode=True)
+    access = rocksdict.AccessType.read_only()
+    files = rocksdict.Rdict(str(path), options=options, access_type=access)
+    try:
+        return cast(list[bytes | None], files.get(cast(list[Any], keys)))
+    finally:
+        files.close()

@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from state.event import Event, EventLimits, EventType, InvalidEvent, decode
 from state.window import WindowPolicy, fold
-from stream_app.dead_letters import DeadLetter
+from stream_app.dead_letters import DeadLetter, masked
 from stream_app.meters import Meters, Outcomes, no_outcomes
 from stream_app.partition import Forgotten, Partition
 from stream_app.stages import arrivals
@@ -38,20 +38,25 @@ def decode_records(
         try:
             event = decode(record.key, record.value, record.timestamp, limits)
         except InvalidEvent as error:
-            dead.append(
-                DeadLetter(
-                    record.key,
-                    record.value,
-                    error.reason,
-                    error.detail,
-                    record.topic,
-                    record.partition,
-                    record.offset,
-                )
-            )
+            dead.append(_letter(record, error, bool(limits.masked_types)))
         else:
             events.append(Decoded(record.key, event, record.offset))
     return events, dead
+
+
+def _letter(record: ConsumerRecord, error: InvalidEvent, is_masked: bool) -> DeadLetter:
+    """Return a refused record: as it came, or masked, for the topic outlives the events."""
+    value = masked(record.value) if is_masked else record.value
+    return DeadLetter(
+        record.key,
+        value,
+        error.reason,
+        error.detail,
+        record.topic,
+        record.partition,
+        record.offset,
+        masked=value is not record.value,
+    )
 
 
 def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowPolicy) -> Outcomes:

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from encoders.config import EncoderConfig
-from state.event import EventLimits
+from state.event import WRITTEN_TYPES, EventLimits, EventType
 from state.window import WindowPolicy
 from stream_app.errors import FixSettings
 from stream_app.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
@@ -143,6 +143,11 @@ class Settings(BaseModel):
     window_max_bytes: int = Field(65_536, ge=1024, le=900_000, description="Of one window.")
     max_event_bytes: int = Field(65_536, ge=256, le=900_000, description="Of one event record.")
     max_text_chars: int = Field(4_000, ge=256, description="Of an event's or an item's text.")
+    mask_texts: Literal["off", "written", "all"] = Field(
+        "written",
+        description="E-mail addresses, phone and card numbers in events' texts are masked before "
+        "anything is stored: in what users write (search, review), or in every event's own text.",
+    )
     max_future_ms: int = Field(
         _DAY_MS, ge=0, description="How far time_ms may lie ahead of the record's timestamp."
     )
@@ -328,6 +333,7 @@ class Settings(BaseModel):
             max_bytes=self.max_event_bytes,
             max_text_chars=self.max_text_chars,
             max_future_ms=self.max_future_ms,
+            masked_types=_MASKED_TYPES[self.mask_texts],
         )
 
     def window_policy(self) -> WindowPolicy:
@@ -358,6 +364,11 @@ class Settings(BaseModel):
         )
 
 
+_MASKED_TYPES = {
+    "off": frozenset[EventType](),
+    "written": WRITTEN_TYPES,
+    "all": frozenset(EventType),
+}
 _OPTIONAL_PATHS = frozenset(
     name for name, field in Settings.model_fields.items() if field.annotation == Path | None
 )

@@ -111,8 +111,8 @@ async def _must_be_of(
                 raise _made_anew(
                     settings,
                     tp,
-                    f"at offset {offset} lies an event of {record.key!r}, but the window of "
-                    f"{window.key!r} was made of it",
+                    f"at offset {offset} lies the event of another user than the one whose window "
+                    "was made of it",
                 )
 
 

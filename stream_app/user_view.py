@@ -66,6 +66,18 @@ async def read_user(settings: Settings, user_id: str) -> UserView:
         FixData: neither knows the user.
         FixSettings, WaitForBroker: a topic is missing, the broker does not answer.
     """
+    view = await look_up(settings, user_id)
+    if view.window is None and view.update is None:
+        raise FixData(f"user {user_id} is not known: no window and no update in p{view.partition}")
+    return view
+
+
+async def look_up(settings: Settings, user_id: str) -> UserView:
+    """Return the same; of a user who is not known, neither.
+
+    Raises:
+        FixSettings, WaitForBroker: a topic is missing, the broker does not answer.
+    """
     key = user_id.encode()
     count = await partition_count(settings.kafka, settings.changelog_topic)
     partition = partition_of(key, count)
@@ -86,8 +98,6 @@ async def read_user(settings: Settings, user_id: str) -> UserView:
         # The reader's rule: what is lower than what is held came late.
         if update is None or found.applied_offset >= update.applied_offset:
             update = found
-    if window is None and update is None:
-        raise FixData(f"user {user_id} is not known: no window and no update in p{partition}")
     return UserView(user_id, partition, window, update)
 
 
