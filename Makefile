@@ -9,18 +9,19 @@ UV := $(BIN)/uv
 EVENTS ?= 20000
 MINUTES ?= 30
 TESTS ?= tests
+PROCESSES ?= 3
 
 # The locks name exact versions and no addresses: where packages come from is up to pip's settings.
-LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra examples --extra dev \
+LOCK := $(UV) pip compile pyproject.toml --extra kafka-embedded --extra transformer --extra training --extra examples --extra tracing --extra dev \
 	--python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate --quiet
 
 .PHONY: help demo test chaos lint bench soak lock clean
 
 help:  ## say what can be made
 	@echo "make demo    the whole stream on MovieLens-1M (EVENTS=20000, KEEP=1 keeps it all up)"
-	@echo "make test    every test, on a real Kafka (TESTS=tests/unit for a part)"
+	@echo "make test    every test, on a real Kafka (TESTS=tests/unit for a part, PROCESSES=3)"
 	@echo "make chaos   random plans of faults (MINUTES=10, SEED=, JOBS=2, KIND=worker)"
-	@echo "make lint    ruff, mypy --strict, import contracts"
+	@echo "make lint    ruff, mypy --strict, import contracts, licences, known vulnerabilities"
 	@echo "make bench   speed against the peers (QUICK=1: about four minutes, smaller)"
 	@echo "make soak    a steady load for MINUTES=30, and a look for what grows"
 	@echo "make lock    resolve the pinned versions anew"
@@ -48,7 +49,8 @@ demo: $(VENV)/.installed  ## the whole stream on MovieLens-1M
 	@exec $(BIN)/interest-stream demo --events $(EVENTS) $(if $(KEEP),--keep)
 
 test: $(VENV)/.installed  ## every test
-	$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m tests.harness.chromium  # for the dashboard's; they are skipped without one
+	$(BIN)/python -m pytest $(TESTS) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 MINUTES ?= 10
 JOBS ?= 2
@@ -56,11 +58,13 @@ chaos: $(VENV)/.installed  ## random plans of faults until the time is over
 	$(BIN)/python -m tests.chaos run --minutes $(MINUTES) --jobs $(JOBS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind $(KIND)) $(if $(RECORD),--record $(RECORD))
 
-lint: $(VENV)/.installed  ## style, types, import contracts
+lint: $(VENV)/.installed  ## style, types, import contracts, licences, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/dependencies.py licences
+	$(BIN)/python .ci/dependencies.py audit
 
 bench: $(VENV)/.installed-bench  ## speed against the peers
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

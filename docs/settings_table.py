@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from stream_app.settings import Settings
@@ -51,6 +52,8 @@ def page() -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "`true`" if value else "`false`"
+    if value is None or isinstance(value, SecretStr):
+        return "empty"
     if isinstance(value, str | Path):
         return f"`{value}`" if str(value) else "empty"
     return f"`{value:,}`".replace(",", "_") if isinstance(value, int) else f"`{value:g}`"
@@ -70,7 +73,7 @@ def _allowed(field: FieldInfo) -> str:
             bounds.append(f"`{pattern}`")
         if getattr(constraint, "min_length", None):
             bounds.append("not empty")
-    return ", ".join(bounds) or ("a path" if field.annotation is Path else "any")
+    return ", ".join(bounds) or ("a path" if field.annotation in (Path, Path | None) else "any")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import hexdigits
 
 import numpy as np
 import rocksdict
@@ -25,6 +26,10 @@ _LOCK_WAIT_S = 2.0
 """A killed process leaves its lock to the system, which may need a moment to take it back."""
 _HELD = "/LOCK:"
 """What tells a held folder from a damaged one in RocksDB's message: it names the lock file."""
+_NAMESPACES = "namespaces"
+_NAMESPACES_MAX = 64
+"""Of models that a cache may hold vectors of; a line each. More models than that in one cache's
+life push the oldest out, whose vectors FIFO compaction has dropped by then."""
 _PARTS = 16
 """Size of a write buffer, and so of a file, as a share of the cap: what is oldest goes by files.
 Three quarters of the cap are files; two buffers and their logs are the rest."""
@@ -143,3 +148,49 @@ class TextCache:
         # Named, or a cache that is there already keeps the caps it was made with.
         families = {"default": options}
         return rocksdict.Rdict(str(self._folder), options, column_families=families)
+
+
+def namespaces(folder: Path, also: bytes | None = None) -> list[bytes]:
+    """Return what the keys of the cache in ``folder`` may have been made with, one per model.
+
+    ``also`` is a model's that begins to use it: what is forgotten is deleted under all of them.
+    """
+    path = folder / _NAMESPACES
+    found = [bytes.fromhex(line) for line in _lines(path)]
+    if also is not None and also not in found:
+        found = [*found, also][-_NAMESPACES_MAX:]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            beside = path.with_suffix(".new")
+            beside.write_text("".join(f"{one.hex()}\n" for one in found))
+            beside.replace(path)
+        except OSError as error:
+            logger.warning("%s cannot be written: %s", path, error)
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text().split()
+    except OSError:
+        return []
+    return [line for line in lines if len(line) % 2 == 0 and set(line) <= set(hexdigits)]
+
+
+def held(folder: Path, keys: Sequence[bytes]) -> list[bytes]:
+    """Return those keys that the cache in ``folder`` holds, a running encoder's, too; only read.
+
+    Raises:
+        Exception: RocksDB's own, where the files change too fast to be read beside their owner.
+    """
+    path = folder / _FOLDER
+    if not keys or not path.is_dir():
+        return []
+    options = rocksdict.Options(raw_mode=True)
+    access = rocksdict.AccessType.read_only()
+    database = rocksdict.Rdict(str(path), options=options, access_type=access)
+    try:
+        values: list[bytes | None] = database.get(list(keys))  # type: ignore[assignment]
+        return [key for key, value in zip(keys, values, strict=True) if value is not None]
+    finally:
+        database.close()

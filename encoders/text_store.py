@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from encoders import text_cache
 from encoders.config import EncoderConfig
 from encoders.interface import Float32, Int64, TextReport
 from encoders.text_cache import TextCache
@@ -42,7 +43,9 @@ class TextStore:
         self.vectors = _slab(config, text_encoder)
         """[R, 3, T]"""
         self._cache: TextCache | None = None
+        self._namespaces = [self._namespace]
         if config.cache_dir:
+            self._namespaces = text_cache.namespaces(Path(config.cache_dir), self._namespace)
             self._cache = TextCache(
                 Path(config.cache_dir),
                 config.cache_max_bytes,
@@ -87,7 +90,8 @@ class TextStore:
             self.rows.clear(row)
             self.vectors[row] = 0.0
         if self._cache:
-            self._cache.delete([content_key(self._namespace, text) for _, text in texts])
+            former = self._namespaces  # of models that ran on this cache before
+            self._cache.delete([content_key(each, text) for each in former for _, text in texts])
 
     def _not_in_memory(
         self, texts: Sequence[tuple[int, str]]

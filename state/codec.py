@@ -44,7 +44,7 @@ def decode(stored: bytes) -> Window:
         )
     try:
         return _decoder.decode(memoryview(stored)[1:])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise UnreadableWindow(f"damaged window bytes: {error}") from error
 
 

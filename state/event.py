@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from state.masking import mask
+
 
 class EventType(StrEnum):
     """What a user can do. ``forget`` asks us to delete everything we know of the user."""
@@ -33,7 +35,8 @@ _NO_TIME = -(2**63)
 
 TYPE_CODES: dict[EventType, int] = {kind: code for code, kind in enumerate(WINDOW_TYPES)}
 
-_TEXT_TYPES = frozenset({EventType.SEARCH, EventType.REVIEW})
+WRITTEN_TYPES = frozenset({EventType.SEARCH, EventType.REVIEW})
+"""What users write themselves; the text of the others is the shop's."""
 
 
 class EventLimits(msgspec.Struct, frozen=True):
@@ -47,6 +50,10 @@ class EventLimits(msgspec.Struct, frozen=True):
     max_future_ms: int = 86_400_000
     """How far ``time_ms`` may lie ahead of the record's own timestamp: a day forgives time zones
     and wrong clocks; more would push every honest event out of the window."""
+    masked_types: frozenset[EventType] = frozenset()
+    """Types in whose texts addresses and numbers are masked (:mod:`state.masking`). Here and not
+    behind :func:`decode`, so that whoever reads events, a worker, a replay, a verification or a
+    training, reads the same texts."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -109,6 +116,10 @@ def decode(key: bytes | None, value: bytes | None, timestamp_ms: int, limits: Ev
         _check_lengths(event, limits)
     if key is None or key != event.user_id.encode():
         raise InvalidEvent("key-mismatch", "the record key must be the user_id, in UTF-8")
+    if event.text is not None and event.type in limits.masked_types:
+        masked = mask(event.text)
+        if masked is not event.text:
+            event = msgspec.structs.replace(event, text=masked)
     if event.time_ms == _NO_TIME:
         return msgspec.structs.replace(event, time_ms=timestamp_ms)
     if event.time_ms < 0 or event.time_ms > timestamp_ms + limits.max_future_ms:
@@ -143,7 +154,7 @@ def _check_meaning(event: Event) -> None:
         raise InvalidEvent("invalid-field", "user_id must not hold a NUL character")
     if event.dwell_ms is not None and not 0 <= event.dwell_ms < 2**31:
         raise InvalidEvent("invalid-field", f"dwell_ms is {event.dwell_ms}, must be 0 to 2^31-1")
-    if event.type in _TEXT_TYPES:
+    if event.type in WRITTEN_TYPES:
         if not event.text:
             raise InvalidEvent("invalid-field", f"a {event.type} needs a text")
     elif not event.item_id and not event.text and event.type is not EventType.FORGET:

@@ -32,11 +32,14 @@ _MAX_INFO_LOG_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 4 << 20
 """Of the list of files, which grows with every flush and compaction until it is written anew."""
 
-_MEMORY_PROPERTIES = (
-    "rocksdb.cur-size-all-mem-tables",
-    "rocksdb.block-cache-usage",
-    "rocksdb.estimate-table-readers-mem",
-)
+_MEMORY_PROPERTIES = {
+    "memtables": "rocksdb.cur-size-all-mem-tables",
+    "block_cache": "rocksdb.block-cache-usage",
+    "table_readers": "rocksdb.estimate-table-readers-mem",
+}
+_FILES_PROPERTY = "rocksdb.live-sst-files-size"
+BYTES_KINDS = (*_MEMORY_PROPERTIES, "files")
+"""What :meth:`PartitionTable.bytes_by_kind` tells of; the last on disk, the others in memory."""
 
 
 _MAX_FORGOTTEN = 100_000
@@ -233,7 +236,15 @@ class PartitionTable:
 
     def memory_bytes(self) -> int:
         """Return what RocksDB holds in memory: memtables, block cache, indexes and filters."""
-        return sum(int(self._db.property_int_value(name) or 0) for name in _MEMORY_PROPERTIES)
+        return sum(map(self._property, _MEMORY_PROPERTIES.values()))
+
+    def bytes_by_kind(self) -> dict[str, int]:
+        """Return the bytes of each of ``BYTES_KINDS``."""
+        names = (*_MEMORY_PROPERTIES.values(), _FILES_PROPERTY)
+        return dict(zip(BYTES_KINDS, map(self._property, names), strict=True))
+
+    def _property(self, name: str) -> int:
+        return int(self._db.property_int_value(name) or 0)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every user id and window, in key order."""
@@ -261,3 +272,18 @@ def open_or_rebuild(path: Path, block_cache_bytes: int) -> tuple[PartitionTable,
     Returns the table and, where it was damaged, what RocksDB said.
     """
     return database.open_or_rebuild(path, lambda: PartitionTable(path, block_cache_bytes))
+
+
+def stored_by(path: Path, keys: list[bytes]) -> list[bytes | None]:
+    """Return stored windows from the files of a table that another process may have open.
+
+    Raises:
+        Exception: RocksDB's own, where the files change too fast to be read beside their owner.
+    """
+    options = rocksdict.Options(raw_mode=True)
+    access = rocksdict.AccessType.read_only()
+    files = rocksdict.Rdict(str(path), options=options, access_type=access)
+    try:
+        return cast(list[bytes | None], files.get(cast(list[Any], keys)))
+    finally:
+        files.close()

@@ -23,6 +23,7 @@ from encoders.interface import Float32
 from state import database
 from stream_app.dead_letters import DeadLetter
 from stream_app.item_record import Item
+from stream_app.kafka_access import Brokers, client_options
 from stream_app.status import Counts
 
 log = logging.getLogger("stream_app.catalogue")
@@ -58,7 +59,7 @@ class Catalogue:
         self,
         path: Path,
         topic: str,
-        bootstrap_servers: str,
+        bootstrap_servers: Brokers,
         counts: Counts,
         *,
         max_text_chars: int,
@@ -83,7 +84,7 @@ class Catalogue:
     async def start(self) -> None:
         """Connect and read up to the present end of the topic, telling the log how far it is."""
         self._consumer = consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **client_options(self._bootstrap_servers),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_poll_records=_BATCH_RECORDS,

@@ -9,6 +9,7 @@ from aiokafka.structs import ConsumerRecord
 from state import codec, era
 from stream_app.delivery import APPLIED_OFFSET_HEADER
 from stream_app.errors import RestartWorker
+from stream_app.kafka_access import Brokers
 from stream_app.owned_log import Others, OwnedLog, outdone
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer, OutRecord
@@ -19,7 +20,7 @@ class Changelog:
     """Appends windows to our changelog partitions and outdoes former owners' late records."""
 
     def __init__(
-        self, topic: str, producer: BatchProducer, counts: Counts, bootstrap_servers: str
+        self, topic: str, producer: BatchProducer, counts: Counts, bootstrap_servers: Brokers
     ) -> None:
         self._producer = producer
         self._log = OwnedLog(topic, bootstrap_servers, counts, _applied)

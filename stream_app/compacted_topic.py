@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from stream_app.errors import FixData
+from stream_app.kafka_access import Brokers
 from stream_app.topic_scan import open_consumer, to_the_end
 
 
-async def latest_records(bootstrap_servers: str, topic: str) -> dict[str, dict[str, Any]]:
+async def latest_records(bootstrap_servers: Brokers, topic: str) -> dict[str, dict[str, Any]]:
     """Return key -> JSON object of a topic as it stands now, in the order of the keys' first
     records.
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
+from state.masking import mask
 from stream_app.producer import MAX_BATCH_BYTES, OutRecord
 
+REASONS = (
+    *("empty", "too-large", "not-json", "not-an-object", "invalid-field", "unknown-type"),
+    *("key-mismatch", "absurd-time", "invalid-item", "media-not-usable", "text-not-encodable"),
+    "encoder-failed",
+)
+"""All there are; docs/topics.md says what each means."""
 _ROOM_FOR_HEADERS_BYTES = 4096
 _MAX_DETAIL_BYTES = 1024
 
@@ -20,6 +28,8 @@ class DeadLetter(NamedTuple):
     topic: str
     partition: int
     offset: int
+    masked: bool = False
+    """Whether the value is not quite as it came; see :func:`masked`."""
 
     def record(self) -> OutRecord:
         """Return the record to produce: key and value as they came, the rest in headers.
@@ -32,6 +42,7 @@ class DeadLetter(NamedTuple):
             ("source_topic", self.topic.encode()),
             ("source_partition", b"%d" % self.partition),
             ("source_offset", b"%d" % self.offset),
+            *([("masked", b"1")] if self.masked else ()),
         ]
         key, value = self.key, self.value
         room = MAX_BATCH_BYTES - _ROOM_FOR_HEADERS_BYTES
@@ -43,3 +54,37 @@ class DeadLetter(NamedTuple):
             headers.append(("truncated_from", b"%d" % len(value)))
             value = value[:room]
         return OutRecord(key, value, headers)
+
+
+_IDS = ("event_id", "user_id", "item_id", "session_id")
+"""Left as they are: without them nobody finds the record again, and the key has the user's, too."""
+
+
+def masked(value: bytes | None) -> bytes | None:
+    """Return a record's value with addresses and numbers masked; the very same if it has none.
+
+    In JSON that is done string by string, so that it stays JSON. What is none is taken as a text.
+    """
+    if not value:
+        return value
+    try:
+        found = json.loads(value)
+        before, after = json.dumps(found), json.dumps(_masked_within(found))
+        return value if after == before else after.encode()
+    except (ValueError, RecursionError):
+        text = value.decode("utf-8", "surrogateescape")
+        after = mask(text)
+        return value if after is text else after.encode("utf-8", "surrogateescape")
+
+
+def _masked_within(found: Any) -> Any:
+    match found:
+        case str():
+            return mask(found)
+        case list():
+            return [_masked_within(one) for one in found]
+        case dict():
+            return {
+                name: one if name in _IDS else _masked_within(one) for name, one in found.items()
+            }
+    return found

@@ -119,9 +119,7 @@ class _Demo:
         await self._publish_catalogue()
         await self._make_interest_model()
         async with self._worker() as worker:
-            async with open_consumer(
-                self._settings.bootstrap_servers, self._settings.updates_topic
-            ) as updates:
+            async with open_consumer(self._settings.kafka, self._settings.updates_topic) as updates:
                 took_s = await self._play_events(worker, updates)
                 if not self._options.keep:
                     await self._stop(worker)
@@ -133,7 +131,7 @@ class _Demo:
 
     async def _publish_catalogue(self) -> None:
         topic = self._settings.items_topic
-        async with open_sender(self._settings.bootstrap_servers) as sender:
+        async with open_sender(self._settings.kafka) as sender:
             for item in self._catalogue:
                 await sender.send(topic, item["item_id"].encode(), orjson.dumps(item))
         self._console.print(f"published {sender.acknowledged:,} films on {topic}")
@@ -234,7 +232,7 @@ class _Demo:
             self._acknowledged += 1
             self._observer.sent(key, partition, offset, sent_at)
 
-        async with open_sender(self._settings.bootstrap_servers) as sender:
+        async with open_sender(self._settings.kafka) as sender:
             async for key, value in paced(records, rate):
                 await sender.send(topic, key, value, acknowledged)
         worker.check_alive()
@@ -284,11 +282,11 @@ class _Demo:
         settings = self._settings
         self._console.print(
             f"\nstill up, until Ctrl-C:\n"
-            f"  Kafka    {settings.bootstrap_servers}\n"
+            f"  Kafka    {settings.kafka}\n"
             f"  worker   process {worker.process.pid}, {settings.datadir / 'status.json'}\n"
             f"  events   {settings.events_topic}\n"
             f"  updates  {settings.updates_topic}\n"
-            f"  try      INTEREST_BOOTSTRAP_SERVERS={settings.bootstrap_servers} "
+            f"  try      INTEREST_BOOTSTRAP_SERVERS={settings.kafka} "
             f"interest-stream tail updates",
             soft_wrap=True,
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from stream_app import child_process
 from stream_app.errors import InterestStreamError
-from stream_app.settings import PREFIX, Settings
+from stream_app.settings import PREFIX, Settings, as_text
 
 _LOG_TAIL_LINES = 15
 
@@ -24,8 +24,7 @@ class DemoFailed(InterestStreamError):
 def environment(settings: Settings) -> dict[str, str]:
     """Return this process's environment with exactly ``settings`` in it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    values = settings.model_dump()
-    return inherited | {PREFIX + name.upper(): str(value) for name, value in values.items()}
+    return inherited | {PREFIX + name.upper(): value for name, value in as_text(settings).items()}
 
 
 class Child:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, compress, repeat
 from typing import NamedTuple, Protocol
@@ -68,6 +69,8 @@ class Encoded(NamedTuple):
     granularities: Float32 | None
     several: Float32 | None
     failures: dict[int, str]
+    text_s: float = 0.0
+    """How long its texts took."""
 
     def rows(self) -> Iterator[Result]:
         """Yield the result of each window."""
@@ -154,30 +157,38 @@ class WindowEncoder:
                 self._poison.pop(key, None)
         await self._process.call(request_forgetting, rows)
 
-    async def encode(self, windows: Sequence[Window]) -> Encoded:
-        """Return the vectors of the windows; a window that cannot be encoded has a failure."""
+    async def encode(
+        self, windows: Sequence[Window], *, with_granularities: bool | None = None
+    ) -> Encoded:
+        """Return the vectors of the windows; a window that cannot be encoded has a failure.
+
+        ``with_granularities``: in place of what updates are to hold.
+        """
+        granular = self._with_granularities if with_granularities is None else with_granularities
         if not windows:
             return Encoded(np.empty((0, 0), np.float32), None, None, {})
         failure = ""
         for _ in range(2):
             try:
-                interests = await self._request(windows)
+                interests, text_s = await self._request(windows, granular)
             except EncoderFailed as error:
                 failure = str(error)
             except RowsExhausted as error:
                 failure = str(error)
                 break
             else:
-                return Encoded(interests.vectors, interests.granularities, interests.several, {})
+                return Encoded(
+                    interests.vectors, interests.granularities, interests.several, {}, text_s
+                )
         if len(windows) == 1:
             info = self._process.info
             assert info is not None
             nothing = np.zeros((1, info.dimensions), np.float32)
             return Encoded(nothing, None, None, {0: failure})
         middle = len(windows) // 2
-        return _joined(
-            await self.encode(windows[:middle]), await self.encode(windows[middle:]), middle
-        )
+        left = await self.encode(windows[:middle], with_granularities=granular)
+        right = await self.encode(windows[middle:], with_granularities=granular)
+        return _joined(left, right, middle)
 
     async def item_vectors(self, item_ids: Sequence[str]) -> tuple[list[str], Float32]:
         """Return the items that have a vector, and the vectors [N, D].
@@ -190,6 +201,25 @@ class WindowEncoder:
         except EncoderFailed:
             return await self._item_vectors(item_ids)
 
+    async def text_vectors(self, texts: Sequence[str]) -> list[Float32 | None]:
+        """Return each text's vector [D] in the space of the items, ``None`` where the model fails.
+
+        Raises:
+            EncoderFailed: twice in a row; the process is up again.
+        """
+        keys = [_INLINE + text for text in texts]
+        vector_of = await self.vectors_by_key(keys)
+        return [vector_of.get(key) for key in keys]
+
+    async def vectors_by_key(self, keys: Sequence[str]) -> dict[str, Float32]:
+        """Return the vectors [D] of texts looked up by :func:`text_keys`, of those that have one.
+
+        Raises:
+            EncoderFailed: twice in a row; the process is up again.
+        """
+        found, vectors = await self.item_vectors(list(dict.fromkeys(keys)))
+        return dict(zip(found, vectors, strict=True))
+
     async def _item_vectors(self, item_ids: Sequence[str]) -> tuple[list[str], Float32]:
         async with self._gathering:
             rows = await self._settled_rows([item_ids])
@@ -198,22 +228,24 @@ class WindowEncoder:
         known = [item for item, known in zip(item_ids, has_text, strict=True) if known]
         good = np.isfinite(vectors @ np.ones(vectors.shape[1], np.float32))
         for item in compress(known, ~good):
-            self._condemn(item, self._texts.texts([item])[0] or "", _NOT_FINITE)
+            own = item[1:] if item.startswith(_INLINE) else self._texts.texts([item])[0]
+            self._condemn(item, own or "", _NOT_FINITE)
         return list(compress(known, good)), vectors[good]
 
-    async def _request(self, windows: Sequence[Window]) -> Interests:
+    async def _request(self, windows: Sequence[Window], granular: bool) -> tuple[Interests, float]:
+        """Return what the encoder says, and how long the texts took before it was asked."""
+        begun_s = time.perf_counter()
         async with self._gathering:
             columns = await _columns(windows)
-            rows = await self._settled_rows([_keys(window) for window in windows])
+            rows = await self._settled_rows([text_keys(window) for window in windows])
         # Nothing may wait between the lock and the call: the process answers in order, so no
         # other micro-batch can put a text into one of our rows before our request is through.
         counts = np.array([window.counts for window in windows], np.int64)
         batch = WindowBatch(rows, *columns, counts)
-        interests = await self._process.call(
-            request_interests, batch, self._with_granularities, self._with_several
-        )
+        text_s = time.perf_counter() - begun_s
+        interests = await self._process.call(request_interests, batch, granular, self._with_several)
         _must_be_finite(interests)
-        return interests
+        return interests, text_s
 
     async def _settled_rows(self, keys: Sequence[Sequence[str]]) -> Int32:
         """Return the row of every key, after the encoder process has taken up all new texts."""
@@ -292,6 +324,7 @@ class WindowEncoder:
         self._suspicious = False
         counts = self._counts
         counts.texts_encoded += report.encoded
+        counts.tokens += report.tokens
         counts.text_hits_memory += report.hits_memory
         counts.text_hits_disk += report.hits_disk
         failed = dict(report.failed)
@@ -355,7 +388,7 @@ class WindowEncoder:
         self._bury(DeadLetter(item_key, text.encode(), "text-not-encodable", reason, "", -1, -1))
 
 
-def _keys(window: Window) -> Sequence[str]:
+def text_keys(window: Window) -> Sequence[str]:
     """Return what each event's text is looked up by: its own text, else its item."""
     if not window.texts:
         return window.item_ids  # type: ignore[return-value]  # no text, so there is an item
@@ -409,6 +442,7 @@ def _joined(left: Encoded, right: Encoded, middle: int) -> Encoded:
         _stacked(left.granularities, right.granularities, counts),
         _stacked(left.several, right.several, counts),
         left.failures | {at + middle: reason for at, reason in right.failures.items()},
+        left.text_s + right.text_s,
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from encoders.evaluation.interactions import Interactions, from_events
 from encoders.interface import Float32
-from state.event import Event, EventLimits, EventType, InvalidEvent, decode
+from state.event import WRITTEN_TYPES, Event, EventLimits, EventType, InvalidEvent, decode
 from stream_app import movielens, record_files
 from stream_app.errors import FixData
 from stream_app.item_record import Item
@@ -42,7 +42,7 @@ def file_interactions(events: Path, items: Path) -> Interactions:
     lines = list(record_files.items(items))
     if not lines:
         raise FixData(f"{items} holds no items")
-    limits = EventLimits()
+    limits = EventLimits(masked_types=WRITTEN_TYPES)  # as a worker's defaults have it
     found: list[Event] = []
     for number, (key, value) in enumerate(record_files.events(events), start=1):
         try:

@@ -10,10 +10,16 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from stream_app.errors import FixData, WaitForBroker
+from stream_app.kafka_access import Brokers, client_options
+from stream_app.kafka_refusals import unanswered
 from stream_app.topics import partition_count
 
 log = logging.getLogger(__name__)
@@ -41,7 +47,7 @@ class FollowedTopic:
     their beginning.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, start: Start = "earliest") -> None:
+    def __init__(self, bootstrap_servers: Brokers, topic: str, start: Start = "earliest") -> None:
         self.name = topic
         self._bootstrap_servers = bootstrap_servers
         self._start = start
@@ -56,7 +62,7 @@ class FollowedTopic:
         # Asked first: a consumer of a topic that does not exist waits for it most of a minute.
         count = await partition_count(self._bootstrap_servers, self.name)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **client_options(self._bootstrap_servers),
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=_FETCH_BYTES,
@@ -69,7 +75,7 @@ class FollowedTopic:
                 self._consumer.seek(tp, offset)
         except KafkaError as error:
             await self._consumer.stop()
-            raise WaitForBroker(f"Kafka at {self._bootstrap_servers}: {error!r}") from error
+            raise await unanswered(error, self._bootstrap_servers) from error
         return self
 
     async def __aexit__(
@@ -98,6 +104,7 @@ class FollowedTopic:
 
         Raises:
             FixData: the topic no longer holds what comes next.
+            KafkaRefuses: an ACL for it is missing.
         """
         await self._take_new_partitions()
         # Fetches that have come ahead are handed on without waiting: let others run, too. Here, for
@@ -112,6 +119,8 @@ class FollowedTopic:
                 f"{self.name} no longer holds what comes next ({error}): it was deleted or cut "
                 "since; begin with a new reader, for what this one holds may be gone"
             ) from error
+        except TopicAuthorizationFailedError as error:
+            raise await unanswered(error, self._bootstrap_servers) from error
         return [record for records in fetched.values() for record in records]
 
     async def restart(self) -> None:
@@ -156,7 +165,7 @@ class FollowedTopic:
             found: Ends = await self._consumer.end_offsets(partitions)
             return found
         except KafkaError as error:
-            raise WaitForBroker(f"Kafka at {self._bootstrap_servers}: {error!r}") from error
+            raise await unanswered(error, self._bootstrap_servers) from error
 
     async def _take_new_partitions(self) -> None:
         assigned = self._consumer.assignment()

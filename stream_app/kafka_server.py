@@ -215,6 +215,7 @@ class KafkaServer:
                 f"--cluster-id={cluster_id}",  # one word: an id may begin with a dash
                 "-c",
                 str(_properties_path(self.directory)),
+                *self._format_arguments(),
             ],
             capture_output=True,
             text=True,
@@ -224,6 +225,10 @@ class KafkaServer:
             raise KafkaServerError(
                 f"formatting {self.directory} failed:\n{outcome.stdout}{outcome.stderr}"
             )
+
+    def _format_arguments(self) -> list[str]:
+        """Return what else the storage is formatted with: users, for instance."""
+        return []
 
     def _wait_until_itanswers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._ready_s

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from stream_app.kafka_access import Brokers, client_options
 from stream_app.partition import Forgotten, Partition, State
 from stream_app.producer import DeliveryFailed
 from stream_app.status import Counts
@@ -70,7 +71,7 @@ class OwnedLog:
     """Watches the offsets of one topic's partitions while they are ours."""
 
     def __init__(
-        self, topic: str, bootstrap_servers: str, counts: Counts, applied: Applied
+        self, topic: str, bootstrap_servers: Brokers, counts: Counts, applied: Applied
     ) -> None:
         self.topic = topic
         self._bootstrap_servers = bootstrap_servers
@@ -189,7 +190,7 @@ class OwnedLog:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **client_options(self._bootstrap_servers),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )

@@ -14,6 +14,7 @@ from state import codec
 from state.table import PartitionTable
 from state.window import Window
 from stream_app.errors import FixSettings, InterestStreamError
+from stream_app.stages import Arrival
 
 log = logging.getLogger("stream_app.partition")
 
@@ -62,6 +63,8 @@ class Partition:
         """Stream time: the newest event time folded here since the partition is ours."""
         self.forgotten_texts: list[str] = []
         """Own texts of users who asked to be forgotten, to be dropped by the encoder."""
+        self.arrivals: list[Arrival] = []
+        """When the events came whose users no round has gathered yet."""
         self.taken: deque[Taken] = deque()
         self.deliveries: set[asyncio.Task[None]] = set()
         self.checkpointing = asyncio.Lock()
@@ -87,6 +90,21 @@ class Partition:
         if cold:
             for key, stored in zip(cold, self.table.get_many(cold), strict=True):
                 hot[key] = None if stored is None else codec.decode(stored)
+
+    def peek(self, key: bytes) -> Window | None:
+        """Return a user's window as it is now; one that is only on disk stays there alone.
+
+        Raises:
+            DatabaseDamaged: a file is not as it was written.
+        """
+        for states in (self.dirty, self.storing, self.expiring):
+            state = states.get(key)
+            if state is not None:
+                return state if isinstance(state, Window) else None
+        if key in self.hot:
+            return self.hot[key]
+        (stored,) = self.table.get_many([key])
+        return None if stored is None else codec.decode(stored)
 
     def cool(self, most: int) -> None:
         """Let the longest-held windows go from memory until ``most`` are left.
@@ -157,8 +175,12 @@ class Partition:
     def _on_delivery_done(self, task: asyncio.Task[None]) -> None:
         self.deliveries.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("partition %s: a delivery failed", self.number, exc_info=task.exception())
-            self.failed_delivery = task.exception()
+            failure = task.exception()
+            unexpected = None if isinstance(failure, InterestStreamError) else failure
+            log.error(
+                "partition %s: a delivery failed: %s", self.number, failure, exc_info=unexpected
+            )
+            self.failed_delivery = failure
 
     def covered(self, tick: int) -> None:
         """All that was touched up to ``tick`` is handed to the producer."""
@@ -173,6 +195,7 @@ class Partition:
         self.storing = {}  # not cleared: a checkpoint may be in the middle of it
         self.touched.clear()
         self.expiring.clear()
+        self.arrivals.clear()
         self.taken.clear()
         self._wake()
 

@@ -11,6 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from stream_app.errors import InterestStreamError, WaitForBroker
+from stream_app.kafka_access import Brokers, client_options
+from stream_app.kafka_refusals import refusal, unanswered
 
 MAX_BATCH_BYTES = 900_000
 """Under Kafka's default message.max.bytes of 1,048,588 with room for the batch header."""
@@ -39,7 +41,7 @@ class BatchProducer:
     in flight and batches of a partition queue up here.
     """
 
-    def __init__(self, bootstrap_servers: str, delivery_timeout_s: float) -> None:
+    def __init__(self, bootstrap_servers: Brokers, delivery_timeout_s: float) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._timeout_s = delivery_timeout_s
         self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -52,7 +54,7 @@ class BatchProducer:
             WaitForBroker: no leader within the delivery timeout.
         """
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers,
+            **client_options(self._bootstrap_servers),
             acks="all",
             enable_idempotence=False,
             max_batch_size=MAX_BATCH_BYTES,
@@ -60,7 +62,10 @@ class BatchProducer:
             request_timeout_ms=int(self._timeout_s * 1000),
             retry_backoff_ms=100,
         )
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            raise await unanswered(error, self._bootstrap_servers) from error
         for topic in topics:
             try:
                 await asyncio.wait_for(self._producer.partitions_for(topic), self._timeout_s)
@@ -86,6 +91,7 @@ class BatchProducer:
 
         Raises:
             DeliveryFailed: not acknowledged within the delivery timeout, or not allowed any more.
+            KafkaRefuses: an ACL is missing; trying again would not help.
         """
         async with self._turns[topic, partition]:
             if not allowed():
@@ -94,6 +100,9 @@ class BatchProducer:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._send(topic, partition, records)
             except (TimeoutError, KafkaError) as error:
+                refused = refusal(error, self._bootstrap_servers)
+                if refused is not None:
+                    raise refused from error
                 raise DeliveryFailed(
                     f"{len(records)} records for {topic}/{partition} not acknowledged within "
                     f"{self._timeout_s:g} s: {error!r}"

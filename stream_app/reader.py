@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from stream_app.change import NOT_SAID, Change, read
 from stream_app.errors import FixData, FixSettings
 from stream_app.followed_topic import Ends, FollowedTopic, Start, patiently
+from stream_app.kafka_access import Brokers
 from stream_app.latest_updates import LatestUpdates, Staleness, UpdatesView
 from stream_app.model_switch import ModelSwitch, SwitchingUpdates
 
@@ -54,7 +55,7 @@ class UpdatesReader:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        bootstrap_servers: Brokers,
         topic: str = "interest.updates",
         *,
         start: Start = "earliest",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -19,10 +20,13 @@ from state.window import Window
 from stream_app.dead_letters import DeadLetter
 from stream_app.encoding import Encoded, Result, WindowEncoder
 from stream_app.lease import Lease
+from stream_app.meters import Meters
 from stream_app.owned_log import Others, OwnedLog, outdone
 from stream_app.partition import Forgotten, Partition, PartitionRevoked, State
 from stream_app.producer import BatchProducer, DeliveryFailed, OutRecord
+from stream_app.stages import Arrival, RoundTimes
 from stream_app.status import Counts
+from stream_app.tracing import NoTracing, Published, RoundTrace, Tracing
 from stream_app.updates import UpdateEncoder
 
 log = logging.getLogger("stream_app.rounds")
@@ -39,6 +43,7 @@ class Share(NamedTuple):
     partition: Partition
     states: dict[bytes, State]
     tick: int
+    arrivals: list[Arrival]
 
 
 class Rounds:
@@ -52,6 +57,7 @@ class Rounds:
         producer: BatchProducer,
         lease: Lease,
         counts: Counts,
+        meters: Meters,
         log: OwnedLog,
         *,
         source_topic: str,
@@ -64,6 +70,7 @@ class Rounds:
         self._producer = producer
         self._lease = lease
         self._counts = counts
+        self._meters = meters
         self._source = source_topic
         self._log = log
         self._max_users = max_users
@@ -71,7 +78,10 @@ class Rounds:
         self._wanted = asyncio.Event()
         self._slots = asyncio.Semaphore(_ROUNDS_IN_FLIGHT)
         self._under_way = 0
+        self.tracing: Tracing = NoTracing()
         self.bury: Callable[[Partition, list[DeadLetter]], None] = lambda partition, letters: None
+        self.on_published: Callable[[list[Share], list[Encoded]], None] | None = None
+        """Told of every round, where anybody keeps what is published."""
 
     def want(self) -> None:
         """Say that somebody was touched."""
@@ -110,12 +120,16 @@ class Rounds:
         for partition in self._partitions():
             if partition.warming_up:
                 partition.touched.clear()
+                partition.arrivals.clear()
             if partition.touched or partition.uncovered():
                 states, partition.touched = partition.touched, {}
-                shares.append(Share(partition, states, partition.tick))
+                came, partition.arrivals = partition.arrivals, []
+                shares.append(Share(partition, states, partition.tick, came))
         return shares
 
     async def _round(self, shares: list[Share], before: asyncio.Task[None] | None) -> None:
+        times = RoundTimes(time.time())
+        trace = self.tracing.round([each for share in shares for each in share.arrivals])
         try:
             windows = [
                 state
@@ -127,15 +141,25 @@ class Rounds:
                 await self._encoder.encode(windows[start : start + self._max_users])
                 for start in range(0, len(windows), self._max_users)
             ]
+            times.text_s = sum(part.text_s for part in encoded)
+            times.encoded_s = time.time()
             if before is not None:
                 await before  # rounds publish in the order in which they gathered
-            await self._publish(shares, encoded)
+            await self._publish(shares, encoded, times, trace)
+            sizes = [len(part.vectors) for part in encoded]
+            trace.handed_over(times, sizes)
             self._counts.micro_batches += len(encoded)
+            for size in sizes:
+                self._meters.micro_batch_users.observe(size)
         finally:
             self._under_way -= 1
             self._slots.release()
 
-    async def _publish(self, shares: list[Share], encoded: list[Encoded]) -> None:
+    async def _publish(
+        self, shares: list[Share], encoded: list[Encoded], times: RoundTimes, trace: RoundTrace
+    ) -> None:
+        if self.on_published is not None:
+            self.on_published(shares, encoded)
         results = (result for part in encoded for result in part.rows())
         for share in shares:
             windows = sum(isinstance(state, Window) for state in share.states.values())
@@ -147,7 +171,7 @@ class Rounds:
             except PartitionRevoked:
                 collections.deque(own, maxlen=0)
             else:
-                self._hand_over(share, records, letters)
+                self._hand_over(share, records, letters, times, trace)
 
     async def _encoded(
         self, share: Share, results: Iterator[Result]
@@ -190,19 +214,39 @@ class Rounds:
             key, None, "encoder-failed", reason, self._source, number, window.applied_offset
         )
 
-    def _hand_over(self, share: Share, records: list[OutRecord], letters: list[DeadLetter]) -> None:
+    def _hand_over(
+        self,
+        share: Share,
+        records: list[OutRecord],
+        letters: list[DeadLetter],
+        times: RoundTimes,
+        trace: RoundTrace,
+    ) -> None:
         partition = share.partition
         if partition.revoked:
             return
         if records:
-            partition.deliver(self._deliver(share, records))
+            trace.delivering()
+            partition.deliver(self._traced(trace, share, records, times))
         if letters:
             self._counts.users_failed += len(letters)
             self.bury(partition, letters)
         partition.covered(share.tick)
 
-    async def _deliver(self, share: Share, records: list[OutRecord]) -> None:
+    async def _traced(
+        self, trace: RoundTrace, share: Share, records: list[OutRecord], times: RoundTimes
+    ) -> None:
+        acknowledged = False
+        try:
+            acknowledged = await self._deliver(share, records, times)
+        finally:
+            number = share.partition.number
+            trace.delivered(Published(number, len(records), time.time(), acknowledged))
+
+    async def _deliver(self, share: Share, records: list[OutRecord], times: RoundTimes) -> bool:
         """Deliver one partition's updates; what fails is touched again and so made anew.
+
+        Returns whether they have arrived.
 
         Sending the same bytes later could put an older vector behind a newer one.
         """
@@ -211,19 +255,22 @@ class Rounds:
             last = await self._producer.send(
                 self._log.topic, partition.number, records, allowed=self._lease.is_held
             )
+            self._meters.published(share.arrivals, times, time.time())
             self._outdo(partition, await self._log.others_before(partition, len(records), last))
         except PartitionRevoked:
-            return
+            return False
         except DeliveryFailed as error:
             self._counts.delivery_retries += 1
             log.warning("Updates not delivered, making them anew: %s", error)
             if not partition.revoked:
                 partition.touch_again(share.states)
+                partition.arrivals[:0] = share.arrivals
                 self.want()
-            return
+            return False
         tombstones = sum(record.value is None for record in records)
         self._counts.tombstones += tombstones
         self._counts.updates_published += len(records) - tombstones
+        return True
 
     async def own(self, partitions: Sequence[Partition], within_ms: int) -> None:
         """Begin to publish for partitions: what was published last must not be older than ours.

@@ -11,7 +11,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from stream_app.errors import WaitForBroker
+from stream_app.kafka_access import Brokers, client_options
+from stream_app.kafka_refusals import unanswered
 
 _IN_FLIGHT_MAX = 10_000
 """Records handed over and not acknowledged yet."""
@@ -21,14 +22,14 @@ Acknowledged = Callable[[bytes, int, int, float], None]
 
 
 @asynccontextmanager
-async def open_sender(bootstrap_servers: str) -> AsyncIterator[Sender]:
+async def open_sender(bootstrap_servers: Brokers) -> AsyncIterator[Sender]:
     """Yield a connected sender; leaving the block waits for every acknowledgement.
 
     Raises:
         WaitForBroker: the broker does not answer, or does not acknowledge.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=False, linger_ms=1
+        **client_options(bootstrap_servers), acks="all", enable_idempotence=False, linger_ms=1
     )
     try:
         await producer.start()
@@ -36,7 +37,7 @@ async def open_sender(bootstrap_servers: str) -> AsyncIterator[Sender]:
         yield sender
         await sender.settle()
     except KafkaError as error:
-        raise WaitForBroker(f"Kafka at {bootstrap_servers}: {error}") from error
+        raise await unanswered(error, bootstrap_servers) from error
     finally:
         await producer.stop()
 

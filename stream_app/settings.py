@@ -12,12 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from encoders.config import EncoderConfig
-from state.event import EventLimits
+from state.event import WRITTEN_TYPES, EventLimits, EventType
 from state.window import WindowPolicy
 from stream_app.errors import FixSettings
+from stream_app.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
+from stream_app.logs import LogStyle
 
 PREFIX = "INTEREST_"
 CONFIG_VARIABLE = "INTEREST_CONFIG"
@@ -39,6 +50,26 @@ class Settings(BaseModel):
     )
     bootstrap_servers: str = Field(
         "127.0.0.1:9092", min_length=1, description="Kafka brokers, host:port, comma-separated."
+    )
+    security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="With Kafka: TLS (SSL), a user name (SASL), or both (SASL_SSL)."
+    )
+    ssl_cafile: Path | None = Field(
+        None, description="PEM of the authorities that sign brokers. Empty: the system's."
+    )
+    ssl_certfile: Path | None = Field(
+        None, description="PEM of our own certificate, where brokers ask for one."
+    )
+    ssl_keyfile: Path | None = Field(None, description="PEM of its key, without a passphrase.")
+    sasl_mechanism: SaslMechanism = Field(
+        "SCRAM-SHA-512", description="How the password is proved. PLAIN: with SASL_SSL only."
+    )
+    sasl_username: str = Field("", description="Kafka user.")
+    sasl_password: SecretStr = Field(
+        SecretStr(""), description="Its password; better in a file: sasl_password_file."
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="File whose first line is the password."
     )
     events_topic: str = Field("interest.events", description="Where events come from.")
     items_topic: str = Field("interest.items", description="The catalogue: item id to text.")
@@ -112,6 +143,11 @@ class Settings(BaseModel):
     window_max_bytes: int = Field(65_536, ge=1024, le=900_000, description="Of one window.")
     max_event_bytes: int = Field(65_536, ge=256, le=900_000, description="Of one event record.")
     max_text_chars: int = Field(4_000, ge=256, description="Of an event's or an item's text.")
+    mask_texts: Literal["off", "written", "all"] = Field(
+        "written",
+        description="E-mail addresses, phone and card numbers in events' texts are masked before "
+        "anything is stored: in what users write (search, review), or in every event's own text.",
+    )
     max_future_ms: int = Field(
         _DAY_MS, ge=0, description="How far time_ms may lie ahead of the record's timestamp."
     )
@@ -156,9 +192,86 @@ class Settings(BaseModel):
     rocksdb_block_cache_bytes: int = Field(
         32 * _MIB, ge=_MIB, description="Read cache of each partition's database."
     )
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="Where metrics, health and the API are served."
+    )
+    http_port: int = Field(0, ge=0, le=65_535, description="The same. 0: no HTTP server.")
+    health_encoder_s: float = Field(
+        30, gt=0, description="For the encoder to answer before /health turns red."
+    )
+    ready_commit_s: float = Field(
+        60, gt=0, description="Without a commit, though there is lag, before /ready turns red."
+    )
+    http_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#\s]+)?$",
+        description="How other workers reach this one's HTTP server. Empty: by http_host and "
+        "http_port, and by the machine's name where http_host is all its addresses.",
+    )
+    api_token: SecretStr = Field(
+        SecretStr(""), description="Turns the API on: its token; better in a file: api_token_file."
+    )
+    api_token_file: Path | None = Field(
+        None, description="File whose first line is the token, 16 characters or more."
+    )
+    api_requests_per_s: float = Field(
+        50, gt=0, description="Of all clients together; bursts may be twice as many."
+    )
+    api_max_body_bytes: int = Field(65_536, ge=1024, description="Of one request.")
+    api_max_k: int = Field(100, ge=1, le=10_000, description="Items or users in one answer.")
+    api_items_max: int = Field(
+        200_000, ge=1, description="Item vectors kept for the API, of the latest items."
+    )
+    api_users_max: int = Field(
+        100_000, ge=1, description="Users' vectors kept for audiences, of the latest users."
+    )
+    otlp_endpoint: str = Field(
+        "",
+        description="Where traces of micro-batches go, OTLP over HTTP: http://host:4318/v1/traces. "
+        "Empty: none are made.",
+    )
+    trace_share: float = Field(1, ge=0, le=1, description="Of the micro-batches that are traced.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Of what the worker says on stderr."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines for people, or one JSON object per line."
+    )
+    log_personal_data: bool = Field(
+        False, description="Whether ids and texts of users may stand in the log."
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_no_path(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty variable unsets a path that may be unset."""
+        return None if value == "" and info.field_name in _OPTIONAL_PATHS else value
+
+    @model_validator(mode="after")
+    def _may_speak_to_kafka(self) -> Settings:
+        with_sasl = self.security_protocol.startswith("SASL")
+        if with_sasl and not self.sasl_username:
+            raise ValueError(
+                f"security_protocol is {self.security_protocol}, so sasl_username must be set"
+            )
+        if with_sasl and bool(self.sasl_password.get_secret_value()) == bool(
+            self.sasl_password_file
+        ):
+            raise ValueError(
+                f"security_protocol is {self.security_protocol}, so one of sasl_password and "
+                "sasl_password_file must be set, and not both"
+            )
+        if not with_sasl and self.sasl_username:
+            raise ValueError(
+                f"sasl_username is set, but security_protocol is {self.security_protocol}, which "
+                "sends none: SASL_SSL or SASL_PLAINTEXT is needed"
+            )
+        if self.security_protocol == "SASL_PLAINTEXT" and self.sasl_mechanism == "PLAIN":
+            raise ValueError(
+                "sasl_mechanism PLAIN would send the password in the clear: set security_protocol "
+                "to SASL_SSL, or another mechanism"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
@@ -174,10 +287,45 @@ class Settings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _api_can_be_reached(self) -> Settings:
+        in_settings = bool(self.api_token.get_secret_value())
+        if in_settings and self.api_token_file:
+            raise ValueError("api_token and api_token_file are both set: one of them is the token")
+        if self.serves_api and not self.http_port:
+            raise ValueError(
+                "an API token is set, but http_port is 0, so nothing serves the API: set http_port"
+            )
+        return self
+
+    @property
+    def serves_api(self) -> bool:
+        """Whether the API is on."""
+        return bool(self.api_token.get_secret_value() or self.api_token_file)
+
     @property
     def changelog_topic(self) -> str:
         """Name of the windows' changelog topic."""
         return f"{self.app_id}-windows-changelog"
+
+    @property
+    def kafka(self) -> KafkaAccess:
+        """How every client of ours reaches Kafka."""
+        return KafkaAccess(
+            self.bootstrap_servers,
+            self.security_protocol,
+            self.ssl_cafile,
+            self.ssl_certfile,
+            self.ssl_keyfile,
+            self.sasl_mechanism,
+            self.sasl_username,
+            self.sasl_password.get_secret_value(),
+            self.sasl_password_file,
+        )
+
+    def log_style(self) -> LogStyle:
+        """Return how and what the worker writes on stderr."""
+        return LogStyle(self.log_level, self.log_format, self.log_personal_data)
 
     def event_limits(self) -> EventLimits:
         """Return what a record may weigh."""
@@ -185,6 +333,7 @@ class Settings(BaseModel):
             max_bytes=self.max_event_bytes,
             max_text_chars=self.max_text_chars,
             max_future_ms=self.max_future_ms,
+            masked_types=_MASKED_TYPES[self.mask_texts],
         )
 
     def window_policy(self) -> WindowPolicy:
@@ -213,6 +362,32 @@ class Settings(BaseModel):
             cache_max_bytes=self.text_cache_bytes,
             stub_dimensions=self.stub_dimensions,
         )
+
+
+_MASKED_TYPES = {
+    "off": frozenset[EventType](),
+    "written": WRITTEN_TYPES,
+    "all": frozenset(EventType),
+}
+_OPTIONAL_PATHS = frozenset(
+    name for name, field in Settings.model_fields.items() if field.annotation == Path | None
+)
+_SECRETS = frozenset(
+    name for name, field in Settings.model_fields.items() if field.annotation is SecretStr
+)
+"""Never shown, whatever is wrong with them."""
+
+
+def as_text(settings: Settings) -> dict[str, str]:
+    """Return every setting as its environment variable would hold it, secrets included."""
+    return {
+        name: value.get_secret_value()
+        if isinstance(value, SecretStr)
+        else ""
+        if value is None
+        else str(value)
+        for name, value in settings.model_dump().items()
+    }
 
 
 def load(
@@ -268,4 +443,8 @@ def _sentence(error: Any) -> str:
             f"unknown setting {name} ({PREFIX}{name.upper()}): "
             "`interest-stream settings` lists all there are"
         )
-    return f"setting {name} ({PREFIX}{name.upper()}) is {error['input']!r}: {error['msg'].lower()}"
+    message = str(error["msg"])
+    message = message[:1].lower() + message[1:]  # no more: allowed values may be capitals
+    if name in _SECRETS:
+        return f"setting {name} ({PREFIX}{name.upper()}): {message}"
+    return f"setting {name} ({PREFIX}{name.upper()}) is {error['input']!r}: {message}"

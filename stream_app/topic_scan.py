@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from stream_app.errors import WaitForBroker
+from stream_app.kafka_access import Brokers, client_options
+from stream_app.kafka_refusals import unanswered
 from stream_app.topics import partition_count
 
 _POLL_MS = 500
@@ -19,7 +20,7 @@ _FETCH_BYTES = 1 << 20
 
 @asynccontextmanager
 async def open_consumer(
-    bootstrap_servers: str,
+    bootstrap_servers: Brokers,
     topic: str,
     partitions: Collection[int] | None = None,
     *,
@@ -40,7 +41,7 @@ async def open_consumer(
     wanted = range(count) if partitions is None else partitions
     assigned = [TopicPartition(topic, number) for number in wanted]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **client_options(bootstrap_servers),
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         isolation_level=isolation_level,
@@ -52,7 +53,7 @@ async def open_consumer(
         await (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)(*assigned)
         yield consumer
     except KafkaError as error:
-        raise WaitForBroker(f"Kafka at {bootstrap_servers}: {error}") from error
+        raise await unanswered(error, bootstrap_servers) from error
     finally:
         await consumer.stop()
 

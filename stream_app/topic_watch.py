@@ -19,6 +19,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from state import codec, era
 from stream_app import topics
 from stream_app.errors import FixSettings, WaitForBroker
+from stream_app.kafka_access import client_options
+from stream_app.kafka_refusals import KafkaRefuses
 from stream_app.producer import DeliveryFailed
 from stream_app.settings import Settings
 
@@ -44,6 +46,8 @@ async def watch(settings: Settings) -> None:
             await topics.check(settings)
         except WaitForBroker as error:
             log.debug("Topics not looked at: %s", error)
+        except KafkaRefuses:
+            raise
         except FixSettings as error:
             raise FixSettings(
                 f"while the worker ran, topics were deleted or changed: {error}. What lay in them "
@@ -107,8 +111,8 @@ async def _must_be_of(
                 raise _made_anew(
                     settings,
                     tp,
-                    f"at offset {offset} lies an event of {record.key!r}, but the window of "
-                    f"{window.key!r} was made of it",
+                    f"at offset {offset} lies the event of another user than the one whose window "
+                    "was made of it",
                 )
 
 
@@ -123,7 +127,7 @@ def _made_anew(settings: Settings, tp: TopicPartition, found: str) -> FixSetting
 @asynccontextmanager
 async def _consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
+        **client_options(settings.kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level=settings.isolation_level,

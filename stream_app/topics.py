@@ -11,10 +11,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.partitioner import murmur2
 
-from stream_app.errors import FixSettings, WaitForBroker
+from stream_app.errors import FixSettings
+from stream_app.kafka_access import Brokers, client_options
+from stream_app.kafka_refusals import unanswered
 from stream_app.settings import Settings
 
 _DELETE = {"cleanup.policy": "delete"}
@@ -89,7 +96,7 @@ async def create(settings: Settings) -> list[str]:
         WaitForBroker: no broker answers.
     """
     specs = topic_specs(settings)
-    async with open_admin(settings.bootstrap_servers) as admin:
+    async with open_admin(settings.kafka) as admin:
         present = await _partition_counts(admin)
         check_counts(specs, {**_wanted(specs), **present})
         missing = [spec for spec in specs if spec.name not in present]
@@ -119,13 +126,14 @@ async def check(settings: Settings) -> dict[str, int]:
         WaitForBroker: no broker answers.
     """
     specs = topic_specs(settings)
-    async with open_admin(settings.bootstrap_servers) as admin:
+    async with open_admin(settings.kafka) as admin:
         present = await _partition_counts(admin)
+        await _must_be_shown(admin, [spec.name for spec in specs if spec.name not in present])
     check_counts(specs, present)
     return {spec.name: present[spec.name] for spec in specs}
 
 
-async def partition_count(bootstrap_servers: str, topic: str) -> int:
+async def partition_count(bootstrap_servers: Brokers, topic: str) -> int:
     """Return how many partitions a topic has.
 
     Raises:
@@ -134,6 +142,7 @@ async def partition_count(bootstrap_servers: str, topic: str) -> int:
     """
     async with open_admin(bootstrap_servers) as admin:
         present = await _partition_counts(admin)
+        await _must_be_shown(admin, [] if topic in present else [topic])
     if topic not in present:
         raise FixSettings(f"no topic {topic}; `interest-stream topics create` makes it")
     return present[topic]
@@ -145,7 +154,7 @@ async def committed(settings: Settings) -> dict[int, int]:
     Raises:
         WaitForBroker: no broker answers.
     """
-    async with open_admin(settings.bootstrap_servers) as admin:
+    async with open_admin(settings.kafka) as admin:
         offsets = await admin.list_consumer_group_offsets(settings.app_id)
     return {
         tp.partition: found.offset
@@ -186,18 +195,37 @@ async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
     return {topic["topic"]: len(topic["partitions"]) for topic in found}
 
 
+async def _must_be_shown(admin: AIOKafkaAdminClient, missing: Sequence[str]) -> None:
+    """Tell topics that do not exist from those that an ACL hides from us.
+
+    Raises:
+        TopicAuthorizationFailedError: the topics that we may not even ask for.
+    """
+    if not missing:
+        return
+    found = await admin.describe_topics(list(missing))
+    hidden = {
+        topic["topic"]
+        for topic in found
+        if for_code(topic["error_code"]) is TopicAuthorizationFailedError
+    }
+    if hidden:
+        raise TopicAuthorizationFailedError(hidden)
+
+
 @asynccontextmanager
-async def open_admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def open_admin(bootstrap_servers: Brokers) -> AsyncIterator[AIOKafkaAdminClient]:
     """Yield an admin client.
 
     Raises:
         WaitForBroker: no broker answers, or it stops answering.
+        KafkaRefuses: it does not accept our credentials, or we its certificate.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(**client_options(bootstrap_servers), request_timeout_ms=10_000)
     try:
         await admin.start()
         yield admin
     except KafkaError as error:
-        raise WaitForBroker(f"Kafka at {bootstrap_servers} does not answer: {error}") from error
+        raise await unanswered(error, bootstrap_servers) from error
     finally:
         await admin.close()

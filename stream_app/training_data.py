@@ -121,7 +121,7 @@ def topic_data(settings: Settings, wanted: Wanted) -> TrainingData:
 async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, Item], _Found]:
     catalogue: dict[str, Item] = {}
     decode_item = msgspec.json.Decoder(Item).decode
-    servers = settings.bootstrap_servers
+    servers = settings.kafka
     async with topic_scan.open_consumer(servers, settings.items_topic) as consumer:
         async for record in topic_scan.to_the_end(consumer):
             if record.value is None:

@@ -66,8 +66,20 @@ async def read_user(settings: Settings, user_id: str) -> UserView:
         FixData: neither knows the user.
         FixSettings, WaitForBroker: a topic is missing, the broker does not answer.
     """
+    view = await look_up(settings, user_id)
+    if view.window is None and view.update is None:
+        raise FixData(f"user {user_id} is not known: no window and no update in p{view.partition}")
+    return view
+
+
+async def look_up(settings: Settings, user_id: str) -> UserView:
+    """Return the same; of a user who is not known, neither.
+
+    Raises:
+        FixSettings, WaitForBroker: a topic is missing, the broker does not answer.
+    """
     key = user_id.encode()
-    count = await partition_count(settings.bootstrap_servers, settings.changelog_topic)
+    count = await partition_count(settings.kafka, settings.changelog_topic)
     partition = partition_of(key, count)
     window: Window | None = None
     last_era = 0
@@ -86,8 +98,6 @@ async def read_user(settings: Settings, user_id: str) -> UserView:
         # The reader's rule: what is lower than what is held came late.
         if update is None or found.applied_offset >= update.applied_offset:
             update = found
-    if window is None and update is None:
-        raise FixData(f"user {user_id} is not known: no window and no update in p{partition}")
     return UserView(user_id, partition, window, update)
 
 
@@ -96,7 +106,7 @@ async def read_item_space(settings: Settings, model_id: str) -> ItemSpace:
     decode_item = msgspec.json.Decoder(_ItemVector).decode
     found: dict[str, list[float]] = {}
     topic = settings.item_vectors_topic
-    async with open_consumer(settings.bootstrap_servers, topic) as consumer:
+    async with open_consumer(settings.kafka, topic) as consumer:
         async for record in to_the_end(consumer):
             name = (record.key or b"").decode(errors="replace")
             item = decode_item(record.value) if record.value is not None else None
@@ -121,7 +131,7 @@ def _newer(held: Window | None, stored: bytes | None) -> Window | None:
 async def _of_key(
     settings: Settings, topic: str, partition: int, key: bytes
 ) -> AsyncIterator[ConsumerRecord]:
-    async with open_consumer(settings.bootstrap_servers, topic, [partition]) as consumer:
+    async with open_consumer(settings.kafka, topic, [partition]) as consumer:
         async for record in to_the_end(consumer):
             if record.key == key:
                 yield record

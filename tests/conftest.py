@@ -15,6 +15,19 @@ from tests.harness.stream import Stream
 
 StreamMaker = Callable[..., Stream]
 
+_LONG = ("test_docs_commands", "test_plans", "test_promote", "test_replay", "test_disk")
+"""Files that take minutes, longest first: begun last they would keep one process busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, then what waits for brokers and workers, then the rest."""
+
+    def turn(item: pytest.Item) -> tuple[int, bool]:
+        long = _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG)
+        return long, item.get_closest_marker("broker") is None
+
+    items.sort(key=turn)
+
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -11,6 +11,7 @@ import typer
 from stream_app.cli import (
     evaluate,
     export,
+    forget,
     inspect_user,
     kafka,
     model,
@@ -75,6 +76,7 @@ app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("demo", epilog=run_demo.EXAMPLES)(run_demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("forget", epilog=forget.EXAMPLES)(forget.forget)
 app.command("rewind", epilog=rewind.EXAMPLES)(rewind.rewind)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.add_typer(topics.app, name="topics")

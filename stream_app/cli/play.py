@@ -12,6 +12,7 @@ import typer
 
 from stream_app.cli.context import Json, write_json
 from stream_app.cli.progress import progress_bar
+from stream_app.kafka_access import Brokers
 
 items_app = typer.Typer(no_args_is_help=True, help="The catalogue.")
 events_app = typer.Typer(no_args_is_help=True, help="What users do.")
@@ -45,7 +46,7 @@ def publish(
 
     settings = context.obj.settings()
     records = ((item.item_id.encode(), line) for item, line in record_files.items(file))
-    _send(settings.bootstrap_servers, settings.items_topic, file, records, 0, as_json)
+    _send(settings.kafka, settings.items_topic, file, records, 0, as_json)
 
 
 @events_app.command(
@@ -63,11 +64,11 @@ def play(
 
     settings = context.obj.settings()
     records = record_files.events(file)
-    _send(settings.bootstrap_servers, settings.events_topic, file, records, rate, as_json)
+    _send(settings.kafka, settings.events_topic, file, records, rate, as_json)
 
 
 def _send(
-    bootstrap_servers: str, topic: str, file: Path, records: Records, rate: float, as_json: bool
+    bootstrap_servers: Brokers, topic: str, file: Path, records: Records, rate: float, as_json: bool
 ) -> None:
     from stream_app import record_files
 
@@ -85,7 +86,11 @@ def _send(
 
 
 async def _deliver(
-    bootstrap_servers: str, topic: str, records: Records, rate: float, show: Callable[[int], None]
+    bootstrap_servers: Brokers,
+    topic: str,
+    records: Records,
+    rate: float,
+    show: Callable[[int], None],
 ) -> int:
     from stream_app.sender import open_sender, paced
     from stream_app.topics import partition_count

@@ -53,4 +53,7 @@ def setting_rows(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    """Secrets come out as stars."""
+    from pydantic import SecretStr
+
+    return str(value) if isinstance(value, Path | SecretStr) else value

@@ -41,7 +41,7 @@ async def _follow(settings: Settings, from_beginning: bool, count: int, as_json:
 
     shown = 0
     async with open_consumer(
-        settings.bootstrap_servers, settings.updates_topic, from_beginning=from_beginning
+        settings.kafka, settings.updates_topic, from_beginning=from_beginning
     ) as consumer:
         async for record in consumer:
             _show(record, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
 import typer
 
@@ -26,6 +27,27 @@ def create(context: typer.Context, as_json: Json = False) -> None:
         print(f"created {name}")
     for name in present:
         print(f"present {name}")
+
+
+@app.command(
+    epilog="Examples: interest-stream topics acls · interest-stream topics acls --user User:stream"
+)
+def acls(
+    context: typer.Context,
+    user: Annotated[str, typer.Option(help="Kafka's name of the worker's user.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the ACLs that a worker needs, as arguments of kafka-acls.sh."""
+    from stream_app.acls import worker_acls
+
+    settings = context.obj.settings()
+    principal = user or f"User:{settings.sasl_username or 'interest-stream'}"
+    found = worker_acls(settings)
+    if as_json:
+        write_json([{**acl._asdict(), "principal": principal} for acl in found])
+        return
+    for acl in found:
+        print(" ".join(acl.arguments(principal)))
 
 
 @app.command(epilog="Example: interest-stream topics check --json")

@@ -7,14 +7,17 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
+    GroupAuthorizationFailedError,
     IllegalStateError,
     KafkaError,
+    TopicAuthorizationFailedError,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
@@ -46,6 +49,19 @@ class Fetched(NamedTuple):
     """How often the partition had been sought until then."""
     next_offset: int
     """Where the next fetch begins: behind the last record, or behind a gap that follows it."""
+    drained_s: float
+    """When, in seconds since the epoch."""
+
+
+@dataclass(slots=True)
+class Commits:
+    """What the broker has confirmed of our commits since the worker started."""
+
+    count: int = 0
+    last_s: float = 0.0
+    """Seconds since the epoch; 0 before the first."""
+    offsets: dict[TP, int] = field(default_factory=dict)
+    """The last one of each partition, also of those that have left us."""
 
 
 class SourceConsumer(Protocol):
@@ -117,6 +133,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         """Up to where each partition of the source topic is drained, records or not."""
         self._seeks: Counter[TP] = Counter()
         self._fetched: deque[Fetched] = deque()
+        self.commits = Commits()
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._last_fetch_records = 0
@@ -166,6 +183,11 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         self._taken.set()
         return taken
 
+    @property
+    def fetches_waiting(self) -> int:
+        """Return how many batches are drained and not taken."""
+        return len(self._fetched)
+
     def is_current(self, fetched: Fetched) -> bool:
         """Tell whether this may be handed on at this moment; if not, it comes again."""
         if self.app.rebalancing and self._is_source(fetched.tp):
@@ -175,16 +197,42 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         return fetched.seeks == self._seeks[fetched.tp]
 
     async def _fetch_ahead(self) -> None:
-        with contextlib.suppress(ConsumerStoppedError):
-            while not self.should_stop:
-                fetched = await self._fetch()
-                if not fetched:
-                    continue
-                self._taken.clear()
-                self._fetched += fetched
-                self._arrived.set()
-                if len(self._fetched) >= _FETCHED_MAX:
-                    await self._taken.wait()
+        try:
+            await self._keep_fetching()
+        except ConsumerStoppedError:
+            pass
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
+            cast(Any, self.app).owner.on_refused(error)
+
+    async def _keep_fetching(self) -> None:
+        while not self.should_stop:
+            self._hear_coordinator()
+            fetched = await self._fetch()
+            if not fetched:
+                continue
+            self._taken.clear()
+            self._fetched += fetched
+            self._arrived.set()
+            if len(self._fetched) >= _FETCHED_MAX:
+                await self._taken.wait()
+
+    def _hear_coordinator(self) -> None:
+        """Take the error that aiokafka's coordination waits to be asked for, and stands still.
+
+        Raises:
+            TopicAuthorizationFailedError, GroupAuthorizationFailedError: no retry mends that.
+        """
+        coordinator = self._ensure_consumer()._coordinator
+        if coordinator._coordination_task.cancelled():
+            return
+        try:
+            coordinator.check_errors()
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError):
+            raise
+        except KafkaError as error:
+            if coordinator._coordination_task.done():
+                raise
+            self.log.warning("Group membership, trying again: %r", error)
 
     async def _fetch(self) -> list[Fetched]:
         consumer = self._ensure_consumer()
@@ -230,7 +278,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
                 behind = end
                 records = [record for record in records if record.offset < end]
             self._passed[tp] = behind
-        return Fetched(tp, records, self._seeks[tp], behind)
+        return Fetched(tp, records, self._seeks[tp], behind, time.time())
 
     def _has_ended(self, tp: TP) -> bool:
         """Tell whether there is an end and the partition is drained up to it."""
@@ -340,5 +388,8 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             else:
                 now = time.monotonic()
                 self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
+                self.commits.count += 1
+                self.commits.last_s = time.time()
+                self.commits.offsets.update({tp: of.offset for tp, of in wanted.items()})
                 return True
         return False

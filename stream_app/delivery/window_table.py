@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,16 +50,16 @@ class WindowStore(Store[bytes, bytes]):
         self.partition(tp.partition).write((), offset)
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
-        """Restore windows from changelog records, never an older one over a newer one."""
+        """Restore windows from fetches of the changelog, never an older one over a newer one."""
         by_partition: dict[int, list[Any]] = defaultdict(list)
         for event in batch:
-            by_partition[event.message.partition].append(event.message)
-        for partition, messages in by_partition.items():
+            by_partition[event.message.partition] += event.value
+        for partition, fetched in by_partition.items():
             records = [
-                ChangelogRecord(m.key, m.value, _applied_offset(m), era.of_headers(_headers(m)))
-                for m in messages
+                ChangelogRecord(r.key, r.value, _applied_offset(r), era.of_headers(r.headers))
+                for r in fetched
             ]
-            refused = self.partition(partition).restore(records, messages[-1].offset)
+            refused = self.partition(partition).restore(records, fetched[-1].offset)
             self._refused[partition].update(refused)
             if refused:
                 self.log.warning(
@@ -141,18 +141,13 @@ class WindowTable(faust.Table[bytes, bytes]):
         )
 
 
-def _headers(message: Any) -> list[tuple[str, bytes]]:
-    headers = message.headers or ()
-    return list(headers.items() if isinstance(headers, Mapping) else headers)
-
-
-def _applied_offset(message: Any) -> int:
+def _applied_offset(record: Any) -> int:
     """Return the source offset of a changelog record: in the window, or in a tombstone's header."""
-    if era.is_mark(message.key):
+    if era.is_mark(record.key):
         return -1
-    if message.value is not None:
-        return codec.applied_offset(message.value)
-    for name, value in _headers(message):
+    if record.value is not None:
+        return codec.applied_offset(record.value)
+    for name, value in record.headers:
         if name == APPLIED_OFFSET_HEADER:
             return int(value)
     return 2**62  # a tombstone of no known age, made by hand: it wins

@@ -47,7 +47,7 @@ class Population:
 
     async def read(self, settings: Settings) -> None:
         """Read the updates topic of these settings to its end, by the reader's rule."""
-        async with open_consumer(settings.bootstrap_servers, settings.updates_topic) as consumer:
+        async with open_consumer(settings.kafka, settings.updates_topic) as consumer:
             async for record in to_the_end(consumer):
                 change = read(record)
                 user = change.user_id

@@ -13,6 +13,8 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import TopicPartition
 
 from stream_app.errors import FixSettings, InterestStreamError, WaitForBroker
+from stream_app.kafka_access import Brokers, client_options
+from stream_app.kafka_refusals import unanswered
 from stream_app.topics import open_admin
 
 _LOOK_EVERY_S = 0.5
@@ -24,7 +26,7 @@ class GroupHasMembers(InterestStreamError):
     exit_code = FixSettings.exit_code
 
 
-async def members(bootstrap_servers: str, group: str) -> list[str]:
+async def members(bootstrap_servers: Brokers, group: str) -> list[str]:
     """Return the hosts of the group's members, none where there is no such group.
 
     Raises:
@@ -41,7 +43,7 @@ async def members(bootstrap_servers: str, group: str) -> list[str]:
 
 
 async def must_be_empty(
-    bootstrap_servers: str, group: str, wanted: str, *, patience_s: float = 0.0
+    bootstrap_servers: Brokers, group: str, wanted: str, *, patience_s: float = 0.0
 ) -> None:
     """Refuse where the group has members.
 
@@ -68,7 +70,7 @@ async def must_be_empty(
 
 
 async def set_offsets(
-    bootstrap_servers: str, group: str, topic: str, offsets: Mapping[int, int]
+    bootstrap_servers: Brokers, group: str, topic: str, offsets: Mapping[int, int]
 ) -> None:
     """Commit offsets for a group that has no members.
 
@@ -77,7 +79,7 @@ async def set_offsets(
         WaitForBroker: no broker answers.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False
+        **client_options(bootstrap_servers), group_id=group, enable_auto_commit=False
     )
     wanted = {TopicPartition(topic, number): offset for number, offset in offsets.items()}
     try:
@@ -88,12 +90,12 @@ async def set_offsets(
         # The broker knows no member without a generation once others have joined.
         if await members(bootstrap_servers, group):
             raise GroupHasMembers(f"group {group} got members meanwhile: stop them") from error
-        raise WaitForBroker(f"Kafka at {bootstrap_servers}: {error!r}") from error
+        raise await unanswered(error, bootstrap_servers) from error
     finally:
         await consumer.stop()
 
 
-async def delete(bootstrap_servers: str, group: str) -> None:
+async def delete(bootstrap_servers: Brokers, group: str) -> None:
     """Delete a group and its offsets; one that does not exist is deleted already.
 
     Raises:

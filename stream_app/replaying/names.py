@@ -20,8 +20,9 @@ def shadow_settings(
     """Return the settings of the replay ``name``: a worker on them writes to nothing live.
 
     It reads the same events and items. Group, changelog, updates, item vectors, dead letters and
-    datadir are its own. ``model``: a bundle instead of the live model. ``datadir``: of one of
-    several processes on one machine, instead of ``<datadir>/replays/<name>``.
+    datadir are its own; it serves no HTTP. ``model``: a bundle instead of the live model.
+    ``datadir``: of one of several processes on one machine, instead of
+    ``<datadir>/replays/<name>``.
 
     Raises:
         FixSettings: the name cannot be part of a topic's name, or makes one too long.
@@ -37,6 +38,10 @@ def shadow_settings(
         "item_vectors_topic": shadow(settings.item_vectors_topic, name),
         "dead_letters_topic": shadow(settings.dead_letters_topic, name),
         "datadir": datadir or settings.datadir / "replays" / name,
+        # The port is the live worker's, and its clients ask for live users.
+        "http_port": 0,
+        "api_token": "",
+        "api_token_file": None,
     }
     if model is not None:
         # A bundle brings both of its models, and is no stub.

@@ -12,7 +12,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from stream_app.errors import FixData, FixSettings, WaitForBroker
+from stream_app.errors import FixData, FixSettings
+from stream_app.kafka_access import client_options
+from stream_app.kafka_refusals import unanswered
 from stream_app.replaying.names import plan_topic
 from stream_app.replaying.plan import Plan
 from stream_app.settings import Settings
@@ -40,7 +42,7 @@ class PlanLog:
             FixData: the topic holds something else.
             WaitForBroker: no broker answers.
         """
-        bootstrap = self._settings.bootstrap_servers
+        bootstrap = self._settings.kafka
         async with open_admin(bootstrap) as admin:
             if self._topic not in await admin.list_topics():
                 return None
@@ -84,14 +86,14 @@ class PlanLog:
                 f"the plan has {len(value)} bytes, at most {_MAX_BYTES} are possible: name fewer "
                 "users"
             )
-        bootstrap = self._settings.bootstrap_servers
+        bootstrap = self._settings.kafka
         await self._create_topic()
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+        producer = AIOKafkaProducer(**client_options(bootstrap), acks="all")
         try:
             await producer.start()
             await producer.send_and_wait(self._topic, value)
         except KafkaError as error:
-            raise WaitForBroker(f"Kafka at {bootstrap}: {error!r}") from error
+            raise await unanswered(error, bootstrap) from error
         finally:
             await producer.stop()
         return await self.existing()
@@ -99,7 +101,7 @@ class PlanLog:
     async def _create_topic(self) -> None:
         settings = self._settings
         topic = NewTopic(self._topic, 1, settings.replication_factor, topic_configs=_KEPT_FOR_EVER)
-        async with open_admin(settings.bootstrap_servers) as admin:
+        async with open_admin(settings.kafka) as admin:
             response = await admin.create_topics([topic])
         for name, code, *message in response.topic_errors:
             if code and for_code(code) is not TopicAlreadyExistsError:

@@ -67,12 +67,12 @@ async def extended(settings: Settings, name: str) -> Plan:
     check_same(plan, Request(), settings)
     shadow = shadow_settings(settings, name)
     await group.must_be_empty(
-        settings.bootstrap_servers,
+        settings.kafka,
         shadow.app_id,
         "extend the replay",
         patience_s=settings.session_timeout_s,
     )
-    async with open_consumer(settings.bootstrap_servers, settings.events_topic) as consumer:
+    async with open_consumer(settings.kafka, settings.events_topic) as consumer:
         ends = (await read_log(settings, consumer)).ends
     further = {
         number: replace(reach, end=max(reach.end, ends[number])) if reach.end else reach
@@ -112,7 +112,7 @@ async def behind_the_log(settings: Settings, plan: Plan) -> list[str]:
     """Say where retention has overtaken a replay: records it was to read are gone."""
     shadow = shadow_settings(settings, plan.name)
     committed = await topics.committed(shadow)
-    async with open_consumer(settings.bootstrap_servers, settings.events_topic) as consumer:
+    async with open_consumer(settings.kafka, settings.events_topic) as consumer:
         begins = (await read_log(settings, consumer)).begins
     return [
         f"partition {number}: the replay had come to offset {at}, the log now begins at "
@@ -152,7 +152,7 @@ async def _begin(shadow: Settings, plan: Plan) -> None:
     if not missing:
         return
     try:
-        await group.set_offsets(shadow.bootstrap_servers, shadow.app_id, plan.topic, missing)
+        await group.set_offsets(shadow.kafka, shadow.app_id, plan.topic, missing)
     except group.GroupHasMembers:
         if missing.keys() & (await topics.committed(shadow)).keys() != missing.keys():
             raise  # somebody is in the group who did not begin the replay

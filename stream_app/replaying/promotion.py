@@ -122,7 +122,7 @@ async def copy(settings: Settings, found: Promotion, rate: float, show: Show) ->
     plan = await PlanLog(settings, found.name).existing()
     behind = _behind(await topics.committed(settings), await topics.committed(shadow), plan)
     promotion = Promotion(found.name, found.model_id, False, behind, found.not_rolled_over)
-    producer = BatchProducer(settings.bootstrap_servers, settings.delivery_timeout_s)
+    producer = BatchProducer(settings.kafka, settings.delivery_timeout_s)
     try:
         await producer.start([settings.updates_topic])
         copying = _Copying(settings, shadow, promotion, producer, rate)

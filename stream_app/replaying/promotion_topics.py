@@ -76,9 +76,7 @@ async def open_partition(
     Raises:
         WaitForBroker: the broker does not answer.
     """
-    async with open_consumer(
-        settings.bootstrap_servers, settings.updates_topic, [number]
-    ) as consumer:
+    async with open_consumer(settings.kafka, settings.updates_topic, [number]) as consumer:
         yield UpdatesPartition(consumer), consumer
 
 
@@ -90,7 +88,7 @@ async def item_evidence(settings: Settings) -> dict[int, Evidence]:
     whose users are silent, too.
     """
     found: dict[int, Evidence] = {}
-    async with open_consumer(settings.bootstrap_servers, settings.item_vectors_topic) as consumer:
+    async with open_consumer(settings.kafka, settings.item_vectors_topic) as consumer:
         async for record in to_the_end(consumer):
             model_id = dict(record.headers).get("model_id")
             if record.key is None or record.value is None or model_id is None:

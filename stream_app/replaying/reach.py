@@ -101,7 +101,7 @@ async def find_reach(
         FixSettings: a partition does not exist, or nothing lies between start and end.
         WaitForBroker: the broker does not answer.
     """
-    async with open_consumer(settings.bootstrap_servers, settings.events_topic) as consumer:
+    async with open_consumer(settings.kafka, settings.events_topic) as consumer:
         source = await read_log(settings, consumer)
         starts = await source.offsets(start)
         ends = {**source.ends, **await source.offsets(end)}
@@ -188,7 +188,7 @@ async def _is_compacted(settings: Settings) -> bool:
     resource = ConfigResource(
         ConfigResourceType.TOPIC, settings.events_topic, {"cleanup.policy": None}
     )
-    async with open_admin(settings.bootstrap_servers) as admin:
+    async with open_admin(settings.kafka) as admin:
         (response,) = await admin.describe_configs([resource])
     ((_, _, _, _, entries, *_),) = response.resources
     return any(entry[0] == "cleanup.policy" and "compact" in entry[1] for entry in entries)

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from state import codec, era
 from stream_app import topics
 from stream_app.errors import FixSettings, WaitForBroker
+from stream_app.kafka_access import client_options
 from stream_app.replaying import group
 from stream_app.replaying.positions import LATEST, AtOffsets, Position
 from stream_app.replaying.reach import read_log
@@ -53,10 +54,10 @@ async def plan_rewind(settings: Settings, to: Position) -> list[PartitionRewind]
     """
     if to == LATEST:
         raise FixSettings("a rewind goes back: --to is earliest, a time or offsets, not latest")
-    await group.must_be_empty(settings.bootstrap_servers, settings.app_id, "rewind")
+    await group.must_be_empty(settings.kafka, settings.app_id, "rewind")
     await topics.check(settings)
     committed = await topics.committed(settings)
-    async with open_consumer(settings.bootstrap_servers, settings.events_topic) as consumer:
+    async with open_consumer(settings.kafka, settings.events_topic) as consumer:
         source = await read_log(settings, consumer)
         wanted = await source.offsets(to)
     ahead = _ahead(wanted, committed)
@@ -93,7 +94,7 @@ async def rewind(
         GroupHasMembers: a worker is alive or came meanwhile: stop it and rewind again.
         WaitForBroker: the broker does not answer.
     """
-    bootstrap = settings.bootstrap_servers
+    bootstrap = settings.kafka
     await group.must_be_empty(bootstrap, settings.app_id, "rewind")
     offsets = {change.partition: change.to for change in changes}
     await group.set_offsets(bootstrap, settings.app_id, settings.events_topic, offsets)
@@ -103,7 +104,7 @@ async def rewind(
 
 
 async def _mark(settings: Settings, changes: Sequence[PartitionRewind]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, acks="all")
+    producer = AIOKafkaProducer(**client_options(settings.kafka), acks="all")
     try:
         await producer.start()
         for change in changes:
@@ -113,7 +114,7 @@ async def _mark(settings: Settings, changes: Sequence[PartitionRewind]) -> None:
             )
     except KafkaError as error:
         raise WaitForBroker(
-            f"Kafka at {settings.bootstrap_servers}: {error!r}. Rewind again before a worker starts"
+            f"Kafka at {settings.kafka}: {error!r}. Rewind again before a worker starts"
         ) from error
     finally:
         await producer.stop()
@@ -123,9 +124,7 @@ async def _windows(settings: Settings, partition: int, to: int) -> tuple[int, in
     """Return the era of a partition's windows, and how many of them include ``to`` or not."""
     applied: dict[bytes, int] = {}
     now = 0
-    async with open_consumer(
-        settings.bootstrap_servers, settings.changelog_topic, [partition]
-    ) as consumer:
+    async with open_consumer(settings.kafka, settings.changelog_topic, [partition]) as consumer:
         async for record in to_the_end(consumer):
             if era.is_mark(record.key):
                 mark = era.decode(record.value)

@@ -35,7 +35,7 @@ async def found(settings: Settings) -> list[Shadow]:
     Raises:
         FixData, WaitForBroker: a plan cannot be read.
     """
-    async with topics.open_admin(settings.bootstrap_servers) as admin:
+    async with topics.open_admin(settings.kafka) as admin:
         present = await admin.list_topics()
     pattern = re.compile(re.escape(plan_topic(settings, "\0")).replace(re.escape("\0"), "(.+)"))
     names = [match[1] for topic in sorted(present) if (match := pattern.fullmatch(topic))]
@@ -46,7 +46,7 @@ async def found(settings: Settings) -> list[Shadow]:
             continue
         shadow = shadow_settings(settings, name)
         committed = await topics.committed(shadow)
-        members = await group.members(settings.bootstrap_servers, shadow.app_id)
+        members = await group.members(settings.kafka, shadow.app_id)
         shadows.append(Shadow(plan, plan.done(committed), len(members)))
     return shadows
 
@@ -63,13 +63,13 @@ async def delete(settings: Settings, name: str, datadir: Path | None = None) -> 
     """
     shadow = shadow_settings(settings, name, datadir=datadir)
     await group.must_be_empty(
-        settings.bootstrap_servers,
+        settings.kafka,
         shadow.app_id,
         f"delete {name}",
         patience_s=settings.session_timeout_s,
     )
     deleted = _delete_folder(shadow.datadir)
-    await group.delete(settings.bootstrap_servers, shadow.app_id)
+    await group.delete(settings.kafka, shadow.app_id)
     own = {
         shadow.updates_topic,
         shadow.item_vectors_topic,
@@ -95,7 +95,7 @@ def _delete_folder(path: Path) -> list[str]:
 
 
 async def _delete_topics(settings: Settings, names: list[str]) -> list[str]:
-    async with topics.open_admin(settings.bootstrap_servers) as admin:
+    async with topics.open_admin(settings.kafka) as admin:
         present = set(await admin.list_topics())
         names = [name for name in names if name in present]
         if not names:

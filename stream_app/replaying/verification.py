@@ -68,7 +68,7 @@ async def verify(settings: Settings, request: Request, show: Show) -> Verified:
     committed = await topics.committed(settings)
     async with (
         open_consumer(
-            settings.bootstrap_servers,
+            settings.kafka,
             settings.events_topic,
             isolation_level=settings.isolation_level,
         ) as consumer,
@@ -118,7 +118,7 @@ async def _encoder(settings: Settings) -> AsyncIterator[tuple[WindowEncoder, Enc
         catalogue = Catalogue(
             Path(folder) / "catalogue",
             settings.items_topic,
-            settings.bootstrap_servers,
+            settings.kafka,
             counts,
             max_text_chars=settings.max_text_chars,
             isolation_level=settings.isolation_level,
@@ -265,7 +265,7 @@ class _Verification:
 @asynccontextmanager
 async def _reader(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     async with open_consumer(
-        settings.bootstrap_servers,
+        settings.kafka,
         topic,
         fetch_bytes=_FETCH_BYTES,
         isolation_level=settings.isolation_level,  # as the worker reads the events

@@ -117,7 +117,7 @@ class Examiner:
             self._changed_ms = changed_ms = {}
             seen: dict[str, bytes] = {}
             settings = self._settings
-            async with open_consumer(settings.bootstrap_servers, settings.items_topic) as consumer:
+            async with open_consumer(settings.kafka, settings.items_topic) as consumer:
                 async for record in to_the_end(consumer):
                     item_id = (record.key or b"").decode(errors="replace")
                     said = _said(record.value)

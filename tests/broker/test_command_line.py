@@ -27,12 +27,12 @@ EVENTS: list[dict[str, object]] = [
 
 
 def command(
-    stream: Stream, *arguments: str, stdin: str = "", within_s: float = 60
+    stream: Stream, *arguments: str, stdin: str = "", within_s: float = 60, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stream_app", *arguments],
         input=stdin, capture_output=True, text=True, check=False, timeout=within_s,
-        env={**os.environ, **environment(stream.raw_settings)}, cwd=stream.folder,
+        env={**os.environ, **environment(stream.raw_settings), **variables}, cwd=stream.folder,
     )  # fmt: skip
 
 

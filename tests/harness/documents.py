@@ -10,7 +10,8 @@ info string    what the tests do with it
 ``sh model``   as ``sh``, with the real encoder instead of the stub
 ``python``     run as a script, must exit 0
 ``json KIND``  read by the code that reads such a thing: event, item, update, item-vector,
-               interest (the configuration of an interest model, as it is by default)
+               interest (the configuration of an interest model, as it is by default),
+               api-… (what the read API takes and gives)
 ``toml``       loaded as a settings file
 ``text``       output or a drawing, ``mermaid`` a picture: not run
 =============  =========================================================================
@@ -25,10 +26,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream_app.api import answers, status_answers
+
 ROOT = Path(__file__).resolve().parents[2]
+API_KINDS = {
+    "problem": answers.Problem,
+    "interest": answers.InterestAnswer,
+    "neighbours": answers.NeighboursAnswer,
+    "history": answers.HistoryAnswer,
+    "audience-request": answers.AudienceRequest,
+    "audience": answers.AudienceAnswer,
+    "embed-request": answers.EmbedRequest,
+    "embed": answers.EmbedAnswer,
+    "status": status_answers.StatusAnswer,
+    "workers": status_answers.WorkersAnswer,
+}
 KINDS = {
     "sh", "sh background", "sh finally", "sh model", "python", "toml", "text", "mermaid",
     "json event", "json item", "json update", "json item-vector", "json interest",
+    *(f"json api-{name}" for name in API_KINDS),
 }  # fmt: skip
 
 _OPENING = re.compile(r"^\s*(`{3,}|~{3,})(.*)$")

@@ -24,6 +24,7 @@ from state.table import PartitionTable
 from stream_app.changelog import Changelog
 from stream_app.checkpoint import Checkpoints
 from stream_app.delivery.window_table import WindowStore
+from stream_app.holding import Holding
 from stream_app.intake import Intake
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer
@@ -92,7 +93,7 @@ def lay(trap: Trap) -> None:
     _after(WindowStore, "apply_changelog_batch", lambda _: trap.at("recovery"))
     _before(Event, "ack", lambda *_: trap.at("ack"))
     _before(Worker, "_on_revoked", lambda *_: trap.at("revoked"))
-    _after(Worker, "_own_updates", lambda _: trap.at("assigned"))
+    _after(Holding, "_own_updates", lambda _: trap.at("assigned"))
     _lay_at_store(trap)
     _lay_at_send(trap)
     _lay_at_commit(trap)

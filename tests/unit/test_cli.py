@@ -20,6 +20,7 @@ COMMANDS = [
     ["items", "publish"], ["events", "play"], ["kafka", "start"], ["kafka", "stop"],
     ["inspect", "user"], ["tail", "updates"], ["model", "init"], ["train"], ["tune"],
     ["evaluate"], ["export"], ["replay"], ["replay", "list"], ["replay", "delete"], ["rewind"],
+    ["forget"],
 ]  # fmt: skip
 
 

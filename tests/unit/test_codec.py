@@ -70,6 +70,7 @@ def test_fields_added_later_may_be_missing_from_old_bytes() -> None:
         (b"\x02\x90", "version 2; this build reads version 1"),
         (GOLDEN_V1[:20], "damaged window bytes"),
         (b"\x01\xc3", "damaged window bytes"),
+        (b"\x01\x92\x00\x91\xa2e\xa2", "damaged window bytes"),  # an id that is no UTF-8
     ],
 )
 def test_other_bytes_are_refused_with_the_reason(stored: bytes, says: str) -> None:

@@ -19,7 +19,7 @@ from stream_app import update_schemas, updates
 from stream_app.record_files import items
 from stream_app.settings import Settings, load
 from stream_app.status import Counts
-from tests.harness.documents import KINDS, ROOT, Block, all_blocks, pages
+from tests.harness.documents import API_KINDS, KINDS, ROOT, Block, all_blocks, pages
 
 BLOCKS = all_blocks()
 NOW_MS = 1_800_000_000_000
@@ -127,6 +127,13 @@ def test_an_interest_model_is_configured_as_shown(block: Block) -> None:
         r"`(\w+)`", first_column(section("docs/models.md", "The interest model"))
     )
     assert set(explained) == set(InterestConfig.__struct_fields__) - {"schema_version"}
+
+
+@of_kind(*(f"json api-{name}" for name in API_KINDS))
+def test_answers_of_the_api_have_every_field_that_is_always_there(block: Block) -> None:
+    shown = msgspec.json.decode(block.text)
+    kind = API_KINDS[block.kind.removeprefix("json api-")]
+    assert shown == msgspec.to_builtins(msgspec.json.decode(block.text, type=kind))
 
 
 @of_kind("toml")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stream_app.serving.page import dashboard_files
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"stream_app", "encoders", "state"}
 
@@ -37,7 +39,10 @@ def test_the_wheel_holds_exactly_the_three_packages(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
-    assert all(name.endswith((".py", ".avsc", "py.typed")) for name in names if _is_ours(name))
+    kinds = (".py", ".avsc", "py.typed")
+    others = {name for name in names if _is_ours(name) and not name.endswith(kinds)}
+    assert {str(Path(name).parent) for name in others} == {"stream_app/serving/dashboard"}
+    assert {Path(name).name for name in others} == set(dashboard_files())
 
 
 def test_every_source_file_is_in_the_wheel(wheel: Path) -> None:

@@ -31,6 +31,32 @@ def test_environment_wins_over_file_wins_over_default(tmp_path: Path) -> None:
         ({"INTEREST_WINDOW_MAX_BYTES": "2000"}, ["window_max_bytes is 2000", "max_event_bytes"]),
         ({"INTEREST_HEARTBEAT_INTERVAL_S": "9"}, ["heartbeat_interval_s is 9", "a third"]),
         ({"INTEREST_APP_ID": "a b"}, ["app_id", "'a b'"]),
+        ({"INTEREST_SECURITY_PROTOCOL": "TLS"}, ["security_protocol", "'TLS'", "SASL_SSL"]),
+        ({"INTEREST_SECURITY_PROTOCOL": "SASL_SSL"}, ["sasl_username must be set"]),
+        ({"INTEREST_SASL_USERNAME": "u"}, ["sasl_username is set", "PLAINTEXT"]),
+        (
+            {"INTEREST_SECURITY_PROTOCOL": "SASL_SSL", "INTEREST_SASL_USERNAME": "u"},
+            ["one of sasl_password and sasl_password_file"],
+        ),
+        (
+            {
+                "INTEREST_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+                "INTEREST_SASL_USERNAME": "u",
+                "INTEREST_SASL_PASSWORD": "p",
+                "INTEREST_SASL_MECHANISM": "PLAIN",
+            },
+            ["in the clear"],
+        ),
+        ({"INTEREST_API_TOKEN": "t" * 16}, ["http_port is 0", "set http_port"]),
+        (
+            {
+                "INTEREST_API_TOKEN": "t" * 16,
+                "INTEREST_API_TOKEN_FILE": "f",
+                "INTEREST_HTTP_PORT": "80",
+            },
+            ["api_token and api_token_file are both set"],
+        ),
+        ({"INTEREST_HTTP_URL": "worker-0:8080"}, ["http_url", "'worker-0:8080'"]),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_name_found_and_allowed(
