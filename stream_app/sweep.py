@@ -30,6 +30,9 @@ _PASSES_PER_SPAN = 50
 silent user stays at most a fiftieth longer than the settings say, and the time of one pass."""
 _DIRTY_USERS_MAX = 4096
 """Of a partition, at which the sweep waits for a checkpoint."""
+_EXPIRING_USERS_MAX = 2048
+"""Users whose deletions are waited for at once: a round takes as long for one as for many, seconds
+where the worker cannot keep up."""
 _PAUSE_S = 0.5
 _RETRY_S = 2.0
 
@@ -121,7 +124,7 @@ class Sweep:
                 passed_over |= not all_marked or bool(found.uncommitted)
                 took_s = time.perf_counter() - began_s
                 cursor = rows[-1][0] if len(rows) == _SLICE_USERS else None
-                if len(partition.expiring) >= _SLICE_USERS or cursor is None:
+                if len(partition.expiring) >= _EXPIRING_USERS_MAX or cursor is None:
                     await self._let_go(partition)
                 await asyncio.sleep(took_s / _LOOP_SHARE)
             if not passed_over:
