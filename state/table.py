@@ -32,11 +32,14 @@ _MAX_INFO_LOG_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 4 << 20
 """Of the list of files, which grows with every flush and compaction until it is written anew."""
 
-_MEMORY_PROPERTIES = (
-    "rocksdb.cur-size-all-mem-tables",
-    "rocksdb.block-cache-usage",
-    "rocksdb.estimate-table-readers-mem",
-)
+_MEMORY_PROPERTIES = {
+    "memtables": "rocksdb.cur-size-all-mem-tables",
+    "block_cache": "rocksdb.block-cache-usage",
+    "table_readers": "rocksdb.estimate-table-readers-mem",
+}
+_FILES_PROPERTY = "rocksdb.live-sst-files-size"
+BYTES_KINDS = (*_MEMORY_PROPERTIES, "files")
+"""What :meth:`PartitionTable.bytes_by_kind` tells of; the last on disk, the others in memory."""
 
 
 _MAX_FORGOTTEN = 100_000
@@ -233,7 +236,15 @@ class PartitionTable:
 
     def memory_bytes(self) -> int:
         """Return what RocksDB holds in memory: memtables, block cache, indexes and filters."""
-        return sum(int(self._db.property_int_value(name) or 0) for name in _MEMORY_PROPERTIES)
+        return sum(map(self._property, _MEMORY_PROPERTIES.values()))
+
+    def bytes_by_kind(self) -> dict[str, int]:
+        """Return the bytes of each of ``BYTES_KINDS``."""
+        names = (*_MEMORY_PROPERTIES.values(), _FILES_PROPERTY)
+        return dict(zip(BYTES_KINDS, map(self._property, names), strict=True))
+
+    def _property(self, name: str) -> int:
+        return int(self._db.property_int_value(name) or 0)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every user id and window, in key order."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from stream_app.dead_letters import DeadLetter
+from stream_app.meters import Meters
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer, DeliveryFailed
 from stream_app.status import Counts
@@ -19,10 +20,11 @@ _RETRY_S = 1.0
 class Burials:
     """Sends dead letters, and does not give up."""
 
-    def __init__(self, topic: str, producer: BatchProducer, counts: Counts) -> None:
+    def __init__(self, topic: str, producer: BatchProducer, counts: Counts, meters: Meters) -> None:
         self._topic = topic
         self._producer = producer
         self._counts = counts
+        self._meters = meters
         self._alone: set[asyncio.Task[None]] = set()
 
     def bury(self, partition: Partition, letters: Sequence[DeadLetter]) -> None:
@@ -54,4 +56,5 @@ class Burials:
                 log.warning("Dead letters not delivered, trying again: %s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
+                self._meters.buried(letter.reason for letter in letters)
                 return

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 from state import codec, era
 from stream_app.changelog import Changelog
 from stream_app.delivery import APPLIED_OFFSET_HEADER
 from stream_app.lease import Lease
+from stream_app.meters import Meters
 from stream_app.partition import Forgotten, Partition, PartitionRevoked, State
 from stream_app.producer import DeliveryFailed, OutRecord
 from stream_app.status import Counts
@@ -29,6 +31,7 @@ class Checkpoints:
         changelog: Changelog,
         lease: Lease,
         counts: Counts,
+        meters: Meters,
         *,
         interval_ms: int,
     ) -> None:
@@ -36,6 +39,7 @@ class Checkpoints:
         self._changelog = changelog
         self._lease = lease
         self._counts = counts
+        self._meters = meters
         self._interval_s = interval_ms / 1000
 
     async def run(self) -> None:
@@ -82,6 +86,7 @@ class Checkpoints:
             if not partition.taken and not partition.dirty:
                 return
             await self._lease.held(partition)
+            begun_s = time.perf_counter()
             tick = partition.tick  # 1
             batches = list(partition.taken)
             dirty, partition.dirty = partition.dirty, {}
@@ -90,6 +95,7 @@ class Checkpoints:
                 rows = await _encoded(dirty, partition.table.era)
                 partition.must_be_ours()
                 offset = await self._changelog.append(partition, rows)  # 2
+                self._meters.changelog.observe(time.perf_counter() - begun_s)
                 await partition.delivered(tick)  # 3
             except BaseException:
                 partition.dirty = dirty | partition.dirty
@@ -104,6 +110,7 @@ class Checkpoints:
             _let_forgotten_go(partition, dirty)
             self._counts.checkpoints += 1
             self._counts.windows_stored += len(rows)
+            self._meters.checkpoint.observe(time.perf_counter() - begun_s)
 
 
 async def _encoded(dirty: dict[bytes, State], era_: int) -> list[OutRecord]:

@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 from stream_app.producer import MAX_BATCH_BYTES, OutRecord
 
+REASONS = (
+    *("empty", "too-large", "not-json", "not-an-object", "invalid-field", "unknown-type"),
+    *("key-mismatch", "absurd-time", "invalid-item", "media-not-usable", "text-not-encodable"),
+    "encoder-failed",
+)
+"""All there are; docs/topics.md says what each means."""
 _ROOM_FOR_HEADERS_BYTES = 4096
 _MAX_DETAIL_BYTES = 1024
 

@@ -69,6 +69,10 @@ def request_close() -> None:
         _encoder.close()
 
 
+def request_ping() -> None:
+    """Show that requests are answered."""
+
+
 def request_texts(texts: Sequence[tuple[int, str]], media: Mapping[int, Float32]) -> TextReport:
     """Embed texts and keep them, and the media of some of them, under their row numbers."""
     return _loaded().put_texts(texts, media)

@@ -10,12 +10,14 @@ from two threads: each request woke both, and they fought the loop for the inter
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
 import pickle
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -35,6 +37,7 @@ log = logging.getLogger("stream_app.encoder")
 
 _MAX_STARTS_IN_A_ROW = 5
 _CLOSE_TIMEOUT_S = 5.0
+_PING_TIMEOUT_S = 1.0
 _LENGTH = struct.Struct("!i")
 """Before each message, as :class:`multiprocessing.connection.Connection` frames them."""
 
@@ -57,6 +60,7 @@ class RequestPipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._received = bytearray()
+        self._silent_since_s: float | None = None
 
     @classmethod
     async def over(cls, pipe: Connection[Request, Answer]) -> RequestPipe:
@@ -80,10 +84,20 @@ class RequestPipe(asyncio.Protocol):
             raise EncoderDied
         message = pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL)
         answer = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._silent_since_s = time.monotonic()
         self._waiting.append(answer)
         self._transport.writelines([_LENGTH.pack(len(message)), message])
         async with asyncio.timeout(timeout_s):
             return cast(T, await answer)
+
+    @property
+    def silent_since_s(self) -> float | None:
+        """``time.monotonic()`` since which a request waits and none was answered; None: none waits.
+
+        Also one that nobody waits for any more.
+        """
+        return self._silent_since_s if self._waiting else None
 
     def close(self) -> None:
         """Hang up."""
@@ -106,6 +120,7 @@ class RequestPipe(asyncio.Protocol):
             went_well, outcome = pickle.loads(memoryview(received)[_LENGTH.size : end])
             del received[:end]
             answer = self._waiting.popleft()
+            self._silent_since_s = time.monotonic()
             if answer.done():  # nobody waits any more
                 continue
             if went_well:
@@ -125,11 +140,19 @@ class EncoderProcess:
     """One spawned process with one encoder. Requests are answered in the order they were made."""
 
     def __init__(
-        self, config: EncoderConfig, *, start_timeout_s: float, request_timeout_s: float
+        self,
+        config: EncoderConfig,
+        *,
+        start_timeout_s: float,
+        request_timeout_s: float,
+        answered: Callable[[str, float], None] = lambda request, seconds: None,
     ) -> None:
+        """``answered`` is told of each request's name and time, answered or not."""
         self._config = config
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
+        self._answered = answered
+        self._down_since_s: float | None = None
         self._process: SpawnProcess | None = None
         self._pipe: RequestPipe | None = None
         self._starting = asyncio.Lock()
@@ -172,6 +195,7 @@ class EncoderProcess:
             self._kill()
             raise FixSettings(str(error)) from None
         self._pipe = pipe
+        self._down_since_s = None
         self.info = info
         self.epoch += 1
         return info
@@ -189,7 +213,7 @@ class EncoderProcess:
             raise EncoderFailed("the encoder process is not running")
         try:
             if self._pipe is not None:
-                return await self._pipe.ask(self._request_timeout_s, function, arguments)
+                return await self._timed(self._pipe, function, arguments)
             reason = "the encoder process was being restarted"
         except TimeoutError:
             reason = f"no answer within encode_timeout_s ({self._request_timeout_s:g} s)"
@@ -199,6 +223,30 @@ class EncoderProcess:
             raise EncoderFailed(f"the encoder raised {error}") from error
         await self._restart(epoch, reason)
         raise EncoderFailed(reason)
+
+    async def _timed(
+        self, pipe: RequestPipe, function: Callable[..., T], arguments: tuple[Any, ...]
+    ) -> T:
+        asked_s = time.perf_counter()
+        try:
+            return await pipe.ask(self._request_timeout_s, function, arguments)
+        finally:
+            name = function.__name__.removeprefix("request_")
+            self._answered(name, time.perf_counter() - asked_s)
+
+    async def silent_s(self) -> float:
+        """Return for how many seconds it has owed an answer; 0.0 where it owes none.
+
+        While no request is under way it is asked for a sign of life, for at most a second. Requests
+        are answered in order, so this is how long it has been busy with one of them; a process that
+        is being restarted has been silent since the request that it failed.
+        """
+        pipe = self._pipe
+        if pipe is not None and pipe.silent_since_s is None:
+            with contextlib.suppress(TimeoutError, EncoderDied):
+                await pipe.ask(_PING_TIMEOUT_S, encoder_child.request_ping, ())
+        since_s = self._down_since_s if self._pipe is None else self._pipe.silent_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     async def _restart(self, failed_epoch: int, reason: str) -> None:
         async with self._starting:
@@ -219,6 +267,7 @@ class EncoderProcess:
     def _kill(self) -> None:
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
+            self._down_since_s = pipe.silent_since_s or time.monotonic()
             pipe.close()
         process, self._process = self._process, None
         if process is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, compress, repeat
 from typing import NamedTuple, Protocol
@@ -68,6 +69,8 @@ class Encoded(NamedTuple):
     granularities: Float32 | None
     several: Float32 | None
     failures: dict[int, str]
+    text_s: float = 0.0
+    """How long its texts took."""
 
     def rows(self) -> Iterator[Result]:
         """Yield the result of each window."""
@@ -161,14 +164,16 @@ class WindowEncoder:
         failure = ""
         for _ in range(2):
             try:
-                interests = await self._request(windows)
+                interests, text_s = await self._request(windows)
             except EncoderFailed as error:
                 failure = str(error)
             except RowsExhausted as error:
                 failure = str(error)
                 break
             else:
-                return Encoded(interests.vectors, interests.granularities, interests.several, {})
+                return Encoded(
+                    interests.vectors, interests.granularities, interests.several, {}, text_s
+                )
         if len(windows) == 1:
             info = self._process.info
             assert info is not None
@@ -201,7 +206,9 @@ class WindowEncoder:
             self._condemn(item, self._texts.texts([item])[0] or "", _NOT_FINITE)
         return list(compress(known, good)), vectors[good]
 
-    async def _request(self, windows: Sequence[Window]) -> Interests:
+    async def _request(self, windows: Sequence[Window]) -> tuple[Interests, float]:
+        """Return what the encoder says, and how long the texts took before it was asked."""
+        begun_s = time.perf_counter()
         async with self._gathering:
             columns = await _columns(windows)
             rows = await self._settled_rows([_keys(window) for window in windows])
@@ -209,11 +216,12 @@ class WindowEncoder:
         # other micro-batch can put a text into one of our rows before our request is through.
         counts = np.array([window.counts for window in windows], np.int64)
         batch = WindowBatch(rows, *columns, counts)
+        text_s = time.perf_counter() - begun_s
         interests = await self._process.call(
             request_interests, batch, self._with_granularities, self._with_several
         )
         _must_be_finite(interests)
-        return interests
+        return interests, text_s
 
     async def _settled_rows(self, keys: Sequence[Sequence[str]]) -> Int32:
         """Return the row of every key, after the encoder process has taken up all new texts."""
@@ -292,6 +300,7 @@ class WindowEncoder:
         self._suspicious = False
         counts = self._counts
         counts.texts_encoded += report.encoded
+        counts.tokens += report.tokens
         counts.text_hits_memory += report.hits_memory
         counts.text_hits_disk += report.hits_disk
         failed = dict(report.failed)
@@ -409,6 +418,7 @@ def _joined(left: Encoded, right: Encoded, middle: int) -> Encoded:
         _stacked(left.granularities, right.granularities, counts),
         _stacked(left.several, right.several, counts),
         left.failures | {at + middle: reason for at, reason in right.failures.items()},
+        left.text_s + right.text_s,
     )
 
 

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from state.event import Event, EventLimits, EventType, InvalidEvent, decode
-from state.window import Outcome, WindowPolicy, fold
+from state.window import WindowPolicy, fold
 from stream_app.dead_letters import DeadLetter
+from stream_app.meters import Meters, Outcomes, no_outcomes
 from stream_app.partition import Forgotten, Partition
+from stream_app.stages import arrivals
 from stream_app.status import Counts
 
 _SLICE_RECORDS = 128
@@ -52,19 +54,19 @@ def decode_records(
     return events, dead
 
 
-def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowPolicy) -> list[int]:
-    """Fold events into the partition's windows; return how many had each outcome.
+def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowPolicy) -> Outcomes:
+    """Fold events into the partition's windows; return how many of each type had each outcome.
 
     Every user of an event is touched; those whose window changed are dirty.
     """
     partition.load(decoded.key for decoded in events)
     hot, dirty, touched = partition.hot, partition.dirty, partition.touched
     expiring, stream_ms = partition.expiring, partition.stream_ms
-    outcomes = [0] * len(Outcome)
+    outcomes = no_outcomes()
     for key, event, offset in events:
         before = hot[key]
         after, outcome = fold(before, event, offset, policy)
-        outcomes[outcome] += 1
+        outcomes[event.type][outcome] += 1
         state = Forgotten(offset) if after is None else after
         touched[key] = state
         if expiring:
@@ -85,15 +87,20 @@ def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowP
 class Intake:
     """Takes RecordBatches up, slice by slice, so that the event loop never stalls."""
 
-    def __init__(self, limits: EventLimits, policy: WindowPolicy, counts: Counts) -> None:
+    def __init__(
+        self, limits: EventLimits, policy: WindowPolicy, counts: Counts, meters: Meters
+    ) -> None:
         self._limits = limits
         self._policy = policy
         self._counts = counts
+        self._meters = meters
 
     async def take(
-        self, partition: Partition, records: Sequence[ConsumerRecord]
+        self, partition: Partition, records: Sequence[ConsumerRecord], drained_s: float
     ) -> list[DeadLetter]:
         """Fold all records and return the dead letters among them.
+
+        ``drained_s``: when they were drained from the consumer, in seconds since the epoch.
 
         Raises:
             PartitionRevoked: the partition left us meanwhile; nothing of this counts.
@@ -106,9 +113,12 @@ class Intake:
             partition.must_be_ours()
             part = records[start : start + _SLICE_RECORDS]
             events, refused = decode_records(part, self._limits)
-            folded, redelivered, duplicate, late, forgotten = fold_events(
-                partition, events, self._policy
-            )
+            outcomes = fold_events(partition, events, self._policy)
+            self._meters.folded(outcomes)
+            of_all = [sum(of_each) for of_each in zip(*outcomes.values(), strict=True)]
+            folded, redelivered, duplicate, late, forgotten = of_all
+            without = {letter.offset for letter in refused}
+            partition.arrivals += arrivals(part, without, drained_s)
             counts.records += len(part)
             counts.folded += folded
             counts.redelivered += redelivered

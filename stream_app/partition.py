@@ -14,6 +14,7 @@ from state import codec
 from state.table import PartitionTable
 from state.window import Window
 from stream_app.errors import FixSettings, InterestStreamError
+from stream_app.stages import Arrival
 
 log = logging.getLogger("stream_app.partition")
 
@@ -62,6 +63,8 @@ class Partition:
         """Stream time: the newest event time folded here since the partition is ours."""
         self.forgotten_texts: list[str] = []
         """Own texts of users who asked to be forgotten, to be dropped by the encoder."""
+        self.arrivals: list[Arrival] = []
+        """When the events came whose users no round has gathered yet."""
         self.taken: deque[Taken] = deque()
         self.deliveries: set[asyncio.Task[None]] = set()
         self.checkpointing = asyncio.Lock()
@@ -177,6 +180,7 @@ class Partition:
         self.storing = {}  # not cleared: a checkpoint may be in the middle of it
         self.touched.clear()
         self.expiring.clear()
+        self.arrivals.clear()
         self.taken.clear()
         self._wake()
 

@@ -18,6 +18,7 @@ from stream_app.encoder_process import EncoderProcess
 from stream_app.encoding import WindowEncoder
 from stream_app.item_vectors import ItemVectors
 from stream_app.lease import Lease
+from stream_app.meters import Meters
 from stream_app.owned_log import OwnedLog
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer
@@ -46,6 +47,7 @@ def join(
     settings: Settings,
     info: EncoderInfo,
     counts: Counts,
+    meters: Meters,
     *,
     ours: Callable[[], Iterable[Partition]],
     producer: BatchProducer,
@@ -93,6 +95,7 @@ def join(
         producer,
         lease,
         counts,
+        meters,
         updates_log,
         source_topic=settings.events_topic,
         max_users=settings.micro_batch_max_users,
@@ -101,7 +104,7 @@ def join(
     rounds.bury = burials.bury
     changelog = Changelog(settings.changelog_topic, producer, counts, settings.kafka)
     checkpoints = Checkpoints(
-        ours, changelog, lease, counts, interval_ms=settings.checkpoint_interval_ms
+        ours, changelog, lease, counts, meters, interval_ms=settings.checkpoint_interval_ms
     )
     sweep = Sweep(
         ours,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -19,9 +20,11 @@ from state.window import Window
 from stream_app.dead_letters import DeadLetter
 from stream_app.encoding import Encoded, Result, WindowEncoder
 from stream_app.lease import Lease
+from stream_app.meters import Meters
 from stream_app.owned_log import Others, OwnedLog, outdone
 from stream_app.partition import Forgotten, Partition, PartitionRevoked, State
 from stream_app.producer import BatchProducer, DeliveryFailed, OutRecord
+from stream_app.stages import Arrival, RoundTimes
 from stream_app.status import Counts
 from stream_app.updates import UpdateEncoder
 
@@ -39,6 +42,7 @@ class Share(NamedTuple):
     partition: Partition
     states: dict[bytes, State]
     tick: int
+    arrivals: list[Arrival]
 
 
 class Rounds:
@@ -52,6 +56,7 @@ class Rounds:
         producer: BatchProducer,
         lease: Lease,
         counts: Counts,
+        meters: Meters,
         log: OwnedLog,
         *,
         source_topic: str,
@@ -64,6 +69,7 @@ class Rounds:
         self._producer = producer
         self._lease = lease
         self._counts = counts
+        self._meters = meters
         self._source = source_topic
         self._log = log
         self._max_users = max_users
@@ -110,12 +116,15 @@ class Rounds:
         for partition in self._partitions():
             if partition.warming_up:
                 partition.touched.clear()
+                partition.arrivals.clear()
             if partition.touched or partition.uncovered():
                 states, partition.touched = partition.touched, {}
-                shares.append(Share(partition, states, partition.tick))
+                came, partition.arrivals = partition.arrivals, []
+                shares.append(Share(partition, states, partition.tick, came))
         return shares
 
     async def _round(self, shares: list[Share], before: asyncio.Task[None] | None) -> None:
+        times = RoundTimes(time.time())
         try:
             windows = [
                 state
@@ -127,15 +136,21 @@ class Rounds:
                 await self._encoder.encode(windows[start : start + self._max_users])
                 for start in range(0, len(windows), self._max_users)
             ]
+            times.text_s = sum(part.text_s for part in encoded)
+            times.encoded_s = time.time()
             if before is not None:
                 await before  # rounds publish in the order in which they gathered
-            await self._publish(shares, encoded)
+            await self._publish(shares, encoded, times)
             self._counts.micro_batches += len(encoded)
+            for part in encoded:
+                self._meters.micro_batch_users.observe(len(part.vectors))
         finally:
             self._under_way -= 1
             self._slots.release()
 
-    async def _publish(self, shares: list[Share], encoded: list[Encoded]) -> None:
+    async def _publish(
+        self, shares: list[Share], encoded: list[Encoded], times: RoundTimes
+    ) -> None:
         results = (result for part in encoded for result in part.rows())
         for share in shares:
             windows = sum(isinstance(state, Window) for state in share.states.values())
@@ -147,7 +162,7 @@ class Rounds:
             except PartitionRevoked:
                 collections.deque(own, maxlen=0)
             else:
-                self._hand_over(share, records, letters)
+                self._hand_over(share, records, letters, times)
 
     async def _encoded(
         self, share: Share, results: Iterator[Result]
@@ -190,18 +205,24 @@ class Rounds:
             key, None, "encoder-failed", reason, self._source, number, window.applied_offset
         )
 
-    def _hand_over(self, share: Share, records: list[OutRecord], letters: list[DeadLetter]) -> None:
+    def _hand_over(
+        self,
+        share: Share,
+        records: list[OutRecord],
+        letters: list[DeadLetter],
+        times: RoundTimes,
+    ) -> None:
         partition = share.partition
         if partition.revoked:
             return
         if records:
-            partition.deliver(self._deliver(share, records))
+            partition.deliver(self._deliver(share, records, times))
         if letters:
             self._counts.users_failed += len(letters)
             self.bury(partition, letters)
         partition.covered(share.tick)
 
-    async def _deliver(self, share: Share, records: list[OutRecord]) -> None:
+    async def _deliver(self, share: Share, records: list[OutRecord], times: RoundTimes) -> None:
         """Deliver one partition's updates; what fails is touched again and so made anew.
 
         Sending the same bytes later could put an older vector behind a newer one.
@@ -211,6 +232,7 @@ class Rounds:
             last = await self._producer.send(
                 self._log.topic, partition.number, records, allowed=self._lease.is_held
             )
+            self._meters.published(share.arrivals, times, time.time())
             self._outdo(partition, await self._log.others_before(partition, len(records), last))
         except PartitionRevoked:
             return
@@ -219,6 +241,7 @@ class Rounds:
             log.warning("Updates not delivered, making them anew: %s", error)
             if not partition.revoked:
                 partition.touch_again(share.states)
+                partition.arrivals[:0] = share.arrivals
                 self.want()
             return
         tombstones = sum(record.value is None for record in records)

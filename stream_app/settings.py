@@ -190,6 +190,12 @@ class Settings(BaseModel):
         "127.0.0.1", min_length=1, description="Where metrics, health and the API are served."
     )
     http_port: int = Field(0, ge=0, le=65_535, description="The same. 0: no HTTP server.")
+    health_encoder_s: float = Field(
+        30, gt=0, description="For the encoder to answer before /health turns red."
+    )
+    ready_commit_s: float = Field(
+        60, gt=0, description="Without a commit, though there is lag, before /ready turns red."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Of what the worker says on stderr."
     )

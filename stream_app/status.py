@@ -7,7 +7,7 @@ import collections
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Counts(msgspec.Struct):
     items_refused: int = 0
     unknown_items: int = 0
     texts_encoded: int = 0
+    tokens: int = 0
     text_hits_memory: int = 0
     text_hits_disk: int = 0
     texts_failed: int = 0
@@ -72,10 +73,12 @@ class LoopLag:
 
     def percentile_ms(self, share: float) -> float:
         """Return the lag that ``share`` of the last minute's probes stayed under."""
-        if not self._late_ms:
-            return 0.0
-        ordered = sorted(self._late_ms)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return self.percentiles_ms([share])[0]
+
+    def percentiles_ms(self, shares: Sequence[float]) -> list[float]:
+        """Return the same for several shares."""
+        ordered = sorted(self._late_ms) or [0.0]
+        return [ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in shares]
 
 
 class StatusFile:

@@ -11,6 +11,7 @@ from stream_app.delivery import BatchApp, RecordBatch
 from stream_app.errors import RestartWorker
 from stream_app.holding import Holding
 from stream_app.intake import Intake
+from stream_app.meters import Meters
 from stream_app.partition import Partition, Taken
 from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
@@ -28,6 +29,7 @@ class Uptake:
         holding: Holding,
         burials: Burials,
         counts: Counts,
+        meters: Meters,
     ) -> None:
         self._settings = settings
         self._bounds = bounds
@@ -35,7 +37,8 @@ class Uptake:
         self._holding = holding
         self._burials = burials
         self._counts = counts
-        self._intake = Intake(settings.event_limits(), settings.window_policy(), counts)
+        self._meters = meters
+        self._intake = Intake(settings.event_limits(), settings.window_policy(), counts, meters)
 
     async def take(self, event: Any) -> None:
         """One RecordBatch: decode, fold, and let the rounds know. Acknowledged at a checkpoint.
@@ -59,6 +62,7 @@ class Uptake:
         partition.next_sequence += 1
         partition.must_go_on(batch.records, self._settings.events_topic)
         await self._room(partition)
+        self._meters.record_batch_records.observe(len(batch.records))
         letters = await self._fold(partition, batch)
         partition.last_offset = max(partition.last_offset, batch.next_offset - 1)
         partition.tick += 1
@@ -74,14 +78,14 @@ class Uptake:
     async def _fold(self, partition: Partition, batch: RecordBatch) -> list[DeadLetter]:
         """Decode and fold what is wanted; return the dead letters that are to be published."""
         if self._bounds is None:
-            return await self._intake.take(partition, batch.records)
+            return await self._intake.take(partition, batch.records, batch.drained_s)
         wanted = self._bounds.of_users(batch.records)
         self._counts.skipped += len(batch.records) - len(wanted)
         warm, rest = self._bounds.warm_up(partition.number, wanted)
-        await self._intake.take(partition, warm)
+        await self._intake.take(partition, warm, batch.drained_s)
         if not self._bounds.is_warm_up(partition.number, batch.next_offset):
             partition.warmed_up()
-        return await self._intake.take(partition, rest)
+        return await self._intake.take(partition, rest, batch.drained_s)
 
     async def _room(self, partition: Partition) -> None:
         """Wait, checkpointing, while dirty users or RecordBatches in flight are at their bound."""

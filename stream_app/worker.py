@@ -20,10 +20,13 @@ from stream_app.errors import FixSettings, WaitForBroker
 from stream_app.failures import is_expected
 from stream_app.faust_app import make_app
 from stream_app.holding import Holding
+from stream_app.meters import Meters
 from stream_app.partition import Partition, PartitionRevoked
 from stream_app.parts import Parts, join
 from stream_app.producer import BatchProducer
 from stream_app.replaying.bounds import Bounds
+from stream_app.serving.inside import Inside, lag_of
+from stream_app.serving.operations import Operations
 from stream_app.serving.server import HttpServer
 from stream_app.settings import Settings
 from stream_app.status import Counts, LoopLag, StatusFile
@@ -48,7 +51,7 @@ class Worker:
         """``bounds``: fold that part of the log and no more. ``on_model``: may refuse the model."""
         self.settings = settings
         self._on_model = on_model
-        self.counts = Counts()
+        self.counts, self._meters = Counts(), Meters()
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self.state = "starting"
@@ -59,11 +62,14 @@ class Worker:
         self._datadir = Datadir(settings.datadir)
         self._status = StatusFile(settings.datadir / "status.json", self._describe)
         self._producer = BatchProducer(settings.kafka, settings.delivery_timeout_s)
-        self._burials = Burials(settings.dead_letters_topic, self._producer, self.counts)
+        self._burials = Burials(
+            settings.dead_letters_topic, self._producer, self.counts, self._meters
+        )
         self._encoder_process = EncoderProcess(
             settings.encoder_config(),
             start_timeout_s=settings.encoder_start_timeout_s,
             request_timeout_s=settings.encode_timeout_s,
+            answered=self._meters.encoder_answered,
         )
         self.app, table = make_app(
             settings,
@@ -74,8 +80,11 @@ class Worker:
             on_revoked=self._on_revoked,
         )
         self._holding = Holding(settings, bounds, self.app, table, self._fail)
-        self._uptake = Uptake(settings, bounds, self.app, self._holding, self._burials, self.counts)
-        self._server = HttpServer(settings, [])
+        self._uptake = Uptake(
+            settings, bounds, self.app, self._holding, self._burials, self.counts, self._meters
+        )
+        self._lag = lag_of(self.app, self._holding, settings.events_topic)
+        self._server = HttpServer(settings, Operations(self._inside()).routes())
 
     # -- called by the Faust app
 
@@ -149,6 +158,8 @@ class Worker:
             topic_watch.watch(settings),
         ):
             self._spawn(coroutine)
+        if settings.http_port:
+            self._spawn(self._lag.watch())
         if settings.publish_item_vectors:
             self._spawn(parts.item_vectors.run())
         log.info(
@@ -170,6 +181,7 @@ class Worker:
             self.settings,
             info,
             self.counts,
+            self._meters,
             ours=self._holding.ours,
             producer=self._producer,
             burials=self._burials,
@@ -233,6 +245,20 @@ class Worker:
         return not self.settings.publish_item_vectors or self._joined().item_vectors.settled
 
     # -- small parts
+
+    def _inside(self) -> Inside:
+        return Inside(
+            self.settings,
+            self.counts,
+            self._meters,
+            self.app,
+            self._holding,
+            self._encoder_process,
+            self._loop_lag,
+            self._lag,
+            state=lambda: self.state,
+            parts=lambda: self._parts,
+        )
 
     def _joined(self) -> Parts:
         assert self._parts is not None, "asked for before the worker's start"

@@ -6,7 +6,7 @@ is the last record's. The Faust version is pinned (~=0.15.3); ``tests/unit/test_
 which name is gone when a new one changes them.
 """
 
-from stream_app.delivery.app import BatchApp, recovery_complete
+from stream_app.delivery.app import BatchApp, recovery_complete, recovery_remaining
 from stream_app.delivery.consumer import (
     BatchConsumer,
     PassThrough,
@@ -14,16 +14,19 @@ from stream_app.delivery.consumer import (
     install_transport,
 )
 from stream_app.delivery.credentials import faust_credentials
+from stream_app.delivery.fetching import Commits
 from stream_app.delivery.window_table import APPLIED_OFFSET_HEADER, WindowTable
 
 __all__ = [
     "APPLIED_OFFSET_HEADER",
     "BatchApp",
     "BatchConsumer",
+    "Commits",
     "PassThrough",
     "RecordBatch",
     "WindowTable",
     "faust_credentials",
     "install_transport",
     "recovery_complete",
+    "recovery_remaining",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, Protocol
 
 import faust
@@ -41,6 +42,10 @@ class BatchApp(faust.App):
         super().__init__(*args, **kwargs)
         self._rebalance_lock = threading.Lock()
         self._recovering = 0
+        self.recovering = False
+        """Whether windows are being restored, from an assignment on."""
+        self.recovery_started_s = 0.0
+        """When the present or last recovery began, in seconds since the epoch."""
 
     def on_rebalance_start(self) -> None:
         """Begin a rebalance, perhaps while another one ends. Called in the consumer's thread."""
@@ -50,12 +55,15 @@ class BatchApp(faust.App):
     def on_assigned(self) -> None:
         """Remember which rebalance it is whose windows are to be restored now."""
         self._recovering = self.rebalancing_count
+        self.recovering = True
+        self.recovery_started_s = time.time()
 
     def on_rebalance_end(self) -> None:
         """End the rebalance, unless the next one has begun meanwhile, which stock Faust ends."""
         with self._rebalance_lock:
             if self._recovering == self.rebalancing_count:
                 super().on_rebalance_end()
+                self.recovering = False
 
     def FlowControlQueue(  # noqa: N802  # Faust's name
         self, maxsize: int | None = None, *, clear_on_resume: bool = False
@@ -90,6 +98,21 @@ class BatchApp(faust.App):
         """Release what the owner holds, after Faust's own services have stopped."""
         await super().on_shutdown()
         await self.owner.after_stop()
+
+
+def recovery_remaining(app: faust.App) -> dict[int, int]:
+    """Return how many changelog records each of our partitions has still to read.
+
+    Empty before a recovery knows where the changelog ends.
+    """
+    recovery = app.tables._recovery  # type: ignore[attr-defined]
+    if recovery is None:
+        return {}
+    read: dict[Any, int | None] = recovery.active_offsets
+    return {
+        tp.partition: max(0, last - (-1 if (at := read.get(tp)) is None else at))
+        for tp, last in recovery.active_highwaters.items()
+    }
 
 
 def recovery_complete(app: faust.App) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import faust
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from stream_app.delivery.fetching import Fetched, LeasedConsumerThread
+from stream_app.delivery.fetching import Commits, Fetched, LeasedConsumerThread
 
 
 class RecordBatch(NamedTuple):
@@ -23,6 +24,8 @@ class RecordBatch(NamedTuple):
     """aiokafka's records, oldest first. None, where only the commits have to go on."""
     next_offset: int
     """Where the next fetch begins; acknowledged, this is what is committed."""
+    drained_s: float
+    """When it was drained from aiokafka's consumer, in seconds since the epoch."""
 
 
 class PassThrough(faust.Schema[Any, Any]):
@@ -67,6 +70,26 @@ class BatchConsumer(driver.Consumer):
         """``time.monotonic()`` of the last heartbeat that the coordinator confirmed."""
         return self._leased.lease_renewed_at
 
+    @property
+    def commits(self) -> Commits:
+        """What the broker has confirmed of our commits."""
+        return self._leased.commits
+
+    @property
+    def fetches_waiting(self) -> int:
+        """Return how many fetches are drained and not yet on their way to the agent."""
+        return self._leased.fetches_waiting
+
+    async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Ask the broker up to which offset these source partitions can be read.
+
+        Raises:
+            KafkaError: it did not answer.
+        """
+        wanted = [TopicPartition(self.source_topic, number) for number in partitions]
+        found = await self._leased._ensure_consumer().end_offsets(wanted)
+        return {tp.partition: end for tp, end in found.items()}
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield (partition, message) as Faust expects, one message per fetched partition."""
         if not self.flow_active:
@@ -100,7 +123,9 @@ class BatchConsumer(driver.Consumer):
         if self._sequences_since != self.app.rebalancing_count:
             self._sequences_since = self.app.rebalancing_count
             self._sequences.clear()
-        batch = RecordBatch(self._sequences[tp], fetched.records, fetched.next_offset)
+        batch = RecordBatch(
+            self._sequences[tp], fetched.records, fetched.next_offset, fetched.drained_s
+        )
         self._sequences[tp] += 1
         last = fetched.records[-1] if fetched.records else None
         return ConsumerMessage(

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -48,6 +49,19 @@ class Fetched(NamedTuple):
     """How often the partition had been sought until then."""
     next_offset: int
     """Where the next fetch begins: behind the last record, or behind a gap that follows it."""
+    drained_s: float
+    """When, in seconds since the epoch."""
+
+
+@dataclass(slots=True)
+class Commits:
+    """What the broker has confirmed of our commits since the worker started."""
+
+    count: int = 0
+    last_s: float = 0.0
+    """Seconds since the epoch; 0 before the first."""
+    offsets: dict[TP, int] = field(default_factory=dict)
+    """The last one of each partition, also of those that have left us."""
 
 
 class SourceConsumer(Protocol):
@@ -119,6 +133,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         """Up to where each partition of the source topic is drained, records or not."""
         self._seeks: Counter[TP] = Counter()
         self._fetched: deque[Fetched] = deque()
+        self.commits = Commits()
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._last_fetch_records = 0
@@ -167,6 +182,11 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         taken = [self._fetched.popleft() for _ in range(len(self._fetched))]
         self._taken.set()
         return taken
+
+    @property
+    def fetches_waiting(self) -> int:
+        """Return how many batches are drained and not taken."""
+        return len(self._fetched)
 
     def is_current(self, fetched: Fetched) -> bool:
         """Tell whether this may be handed on at this moment; if not, it comes again."""
@@ -258,7 +278,7 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
                 behind = end
                 records = [record for record in records if record.offset < end]
             self._passed[tp] = behind
-        return Fetched(tp, records, self._seeks[tp], behind)
+        return Fetched(tp, records, self._seeks[tp], behind, time.time())
 
     def _has_ended(self, tp: TP) -> bool:
         """Tell whether there is an end and the partition is drained up to it."""
@@ -360,5 +380,8 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
             else:
                 now = time.monotonic()
                 self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
+                self.commits.count += 1
+                self.commits.last_s = time.time()
+                self.commits.offsets.update({tp: of.offset for tp, of in wanted.items()})
                 return True
         return False

@@ -37,6 +37,7 @@ def shadow_settings(
         "item_vectors_topic": shadow(settings.item_vectors_topic, name),
         "dead_letters_topic": shadow(settings.dead_letters_topic, name),
         "datadir": datadir or settings.datadir / "replays" / name,
+        "http_port": 0,  # the live worker's, perhaps on this very machine
     }
     if model is not None:
         # A bundle brings both of its models, and is no stub.

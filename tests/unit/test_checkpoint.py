@@ -15,6 +15,7 @@ from state.table import PartitionTable
 from state.window import Window
 from stream_app.checkpoint import Checkpoints
 from stream_app.lease import Lease
+from stream_app.meters import Meters
 from stream_app.partition import Forgotten, Partition, PartitionRevoked, Taken
 from stream_app.producer import DeliveryFailed, OutRecord
 from stream_app.status import Counts
@@ -64,7 +65,7 @@ def partition(tmp_path: Path, recorder: Recorder) -> Partition:
 def checkpoints(recorder: Recorder, partition: Partition) -> Checkpoints:
     lease = Lease(lambda: math.inf, 1.0)
     changelog: Any = recorder
-    return Checkpoints(lambda: [partition], changelog, lease, Counts(), interval_ms=1000)
+    return Checkpoints(lambda: [partition], changelog, lease, Counts(), Meters(), interval_ms=1000)
 
 
 def touch(partition: Partition, key: bytes, offset: int) -> None:
@@ -236,7 +237,9 @@ async def test_without_a_lease_nothing_is_written(partition: Partition, recorder
     touch(partition, b"a", 1)
     changelog: Any = recorder
     unheld = Lease(lambda: -math.inf, 1.0)
-    frozen = Checkpoints(lambda: [partition], changelog, unheld, Counts(), interval_ms=1000)
+    frozen = Checkpoints(
+        lambda: [partition], changelog, unheld, Counts(), Meters(), interval_ms=1000
+    )
     running = asyncio.create_task(frozen.checkpoint(partition))
     await asyncio.sleep(0.15)
     assert recorder.steps == []

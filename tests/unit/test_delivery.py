@@ -55,6 +55,7 @@ USED = [
     (faust.App, "on_stop"),
     (faust.App, "on_shutdown"),
     (Recovery, "flush_buffers"),
+    (AIOKafkaConsumer, "end_offsets"),
     (Store, "on_rebalance"),
     (GroupCoordinator, "_do_heartbeat"),
     (Fetcher, "_proc_fetch_request"),
@@ -85,6 +86,9 @@ def test_the_consumer_still_keeps_its_acks_where_we_take_them() -> None:
     source = inspect.getsource(AIOKafkaConsumer)
     for name in ("_isolation_level", "_fetch_max_wait_ms", "_subscription", "_max_poll_records"):
         assert f"self.{name}" in source, f"AIOKafkaConsumer.{name} is gone: fetching needs it"
+    source = inspect.getsource(Recovery)
+    for name in ("active_highwaters", "active_offsets"):
+        assert f"self.{name}" in source, f"Recovery.{name} is gone: recovery_remaining needs it"
     source = inspect.getsource(GroupCoordinator)
     for name in ("_coordination_task", "_pending_exception"):
         assert f"self.{name}" in source, f"GroupCoordinator.{name} is gone: fetching needs it"
@@ -126,10 +130,10 @@ def test_a_fetch_is_one_message_at_its_last_offset_and_numbered() -> None:
     consumer._sequences_since = 1
     consumer.app = SimpleNamespace(rebalancing_count=1)
     records = [record(7), record(8), record(12)]
-    fetched = Fetched(SOURCE, records, 0, next_offset=13)
+    fetched = Fetched(SOURCE, records, 0, 13, 1.5)
     message = consumer._batch_message(fetched, generation=4)
     assert (message.offset, message.tp, message.generation_id) == (12, SOURCE, 4)
-    assert message.value == RecordBatch(0, records, 13)
+    assert message.value == RecordBatch(0, records, 13, 1.5)
     assert consumer._batch_message(fetched, 4).value.sequence == 1
     consumer.app.rebalancing_count = 2
     assert consumer._batch_message(fetched, 5).value.sequence == 0
@@ -300,13 +304,13 @@ async def test_a_rebalance_that_begins_while_batches_are_handed_on_ends_it_at_on
     consumer.source_topic, consumer.app, consumer._thread = "events", thread.app, thread
     consumer.flow_active, consumer.highwater = True, lambda _: 0
     consumer._sequences, consumer._sequences_since = defaultdict(int), -1
-    thread._fetched += [Fetched(SOURCE, [record(7)], 0, 8), Fetched(second, [record(7)], 0, 8)]
+    thread._fetched += [Fetched(tp, [record(7)], 0, 8, 0.0) for tp in (SOURCE, second)]
     handed = consumer.getmany(0.01)
     assert (await anext(handed))[0] == SOURCE
     thread.app.rebalancing, thread.app.rebalancing_count = True, 2
     assert [tp async for tp, _ in handed] == []
     thread.app.rebalancing = False
-    thread._fetched.append(Fetched(second, [record(7)], 0, 8))
+    thread._fetched.append(Fetched(second, [record(7)], 0, 8, 0.0))
     ((_, message),) = [each async for each in consumer.getmany(0.01)]
     assert message.value.sequence == 0
 
@@ -373,7 +377,7 @@ async def test_what_lies_behind_the_end_is_left_out_and_the_end_is_said_once() -
     assert thread.wanted == {OTHER}  # no more is fetched of it
     await thread._seek_to_committed()  # a rebalance: what was drained may be gone
     position.fetch_next[SOURCE] = 9
-    assert Fetched(SOURCE, [], 2, 8) in await thread._fetch()
+    assert (SOURCE, [], 2, 8) in [fetched[:4] for fetched in await thread._fetch()]
 
 
 async def test_a_gap_before_the_end_is_passed_by_position() -> None:
@@ -381,14 +385,14 @@ async def test_a_gap_before_the_end_is_passed_by_position() -> None:
     position.fetch_next[SOURCE] = 9
     assert [each.next_offset for each in await thread._fetch() if each.tp == SOURCE] == [9]
     thread.arriving, position.fetch_next[SOURCE] = {}, 12  # markers only
-    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
+    assert [fetched[:4] for fetched in await thread._fetch()] == [(SOURCE, [], 1, 12)]
     assert await thread._fetch() == []
 
 
 async def test_a_gap_across_the_end_ends_there() -> None:
     thread, position = await ending_thread(end=12)
     thread.arriving, position.fetch_next[SOURCE] = {SOURCE: [record(14)]}, 15
-    assert await thread._fetch() == [Fetched(SOURCE, [], 1, 12)]
+    assert [fetched[:4] for fetched in await thread._fetch()] == [(SOURCE, [], 1, 12)]
 
 
 async def test_an_end_committed_before_needs_no_message() -> None:

@@ -81,3 +81,59 @@ async def test_a_model_that_cannot_be_loaded_is_a_setting_to_fix() -> None:
     with pytest.raises(FixSettings, match="no model folder"):
         await process.start()
     assert process.pid is None
+
+
+async def test_one_that_answers_owes_nothing(process: EncoderProcess) -> None:
+    assert await process.silent_s() == 0.0
+    await process.call(int, "7")
+    assert await process.silent_s() == 0.0
+
+
+async def test_a_busy_one_is_silent_since_its_last_answer(process: EncoderProcess) -> None:
+    begun_s = time.monotonic()
+    calls = [asyncio.create_task(process.call(time.sleep, 0.8)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    assert await process.silent_s() > 0
+    await calls[0]
+    silent_s = await process.silent_s()
+    assert silent_s <= time.monotonic() - begun_s - 0.8  # of the second request, not of both
+    await calls[1]
+    assert await process.silent_s() == 0.0
+
+
+async def test_one_that_hangs_while_idle_is_found_out(process: EncoderProcess) -> None:
+    os.kill(process.pid or 0, signal.SIGSTOP)
+    silent_s = await process.silent_s()
+    assert silent_s >= 1.0  # it was asked for a sign of life
+    assert await process.silent_s() > silent_s
+    os.kill(process.pid or 0, signal.SIGCONT)
+    assert await process.call(int, "7") == 7
+    assert await process.silent_s() == 0.0
+
+
+async def test_a_restart_does_not_end_the_silence(process: EncoderProcess) -> None:
+    hung = asyncio.create_task(process.call(time.sleep, 60))
+    while process._pipe is not None:  # noqa: ASYNC110 - no event of it
+        await asyncio.sleep(0.005)
+    assert await process.silent_s() >= 2.0  # the time limit of a request
+    with pytest.raises(EncoderFailed, match="no answer"):
+        await hung
+    assert await process.silent_s() == 0.0
+
+
+async def test_each_request_is_timed_by_its_name_answered_or_not() -> None:
+    told: list[tuple[str, float]] = []
+    process = EncoderProcess(
+        STUB,
+        start_timeout_s=60,
+        request_timeout_s=2,
+        answered=lambda name, seconds: told.append((name, seconds)),
+    )
+    await process.start()
+    await process.call(encoder_child.request_forgetting, [])
+    with pytest.raises(EncoderFailed):
+        await process.call(time.sleep, "x")
+    await process.silent_s()  # a sign of life is no request
+    assert [name for name, _ in told] == ["forgetting", "sleep"]
+    assert all(0 < seconds < 2 for _, seconds in told)
+    await process.stop()

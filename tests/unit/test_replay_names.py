@@ -8,7 +8,7 @@ from stream_app.errors import FixSettings
 from stream_app.replaying.names import name_of, plan_topic, shadow_settings
 from stream_app.settings import Settings
 
-LIVE = Settings(app_id="shop", datadir=Path("/data/worker"), text_model="here")
+LIVE = Settings(app_id="shop", datadir=Path("/data/worker"), text_model="here", http_port=8080)
 WRITTEN = ("app_id", "updates_topic", "item_vectors_topic", "dead_letters_topic", "changelog_topic")
 
 
@@ -18,6 +18,7 @@ def test_a_shadow_writes_to_nothing_that_is_live() -> None:
     assert shadow.changelog_topic == "shop-replay-june-windows-changelog"
     assert shadow.updates_topic == "interest.updates-replay-june"
     assert shadow.datadir == Path("/data/worker/replays/june")
+    assert shadow.http_port == 0
     live, own = ({getattr(s, name) for name in WRITTEN} for s in (LIVE, shadow))
     assert not live & own
     assert len(own) == len(WRITTEN)
@@ -25,7 +26,7 @@ def test_a_shadow_writes_to_nothing_that_is_live() -> None:
 
 def test_a_shadow_reads_and_folds_what_the_live_worker_does() -> None:
     shadow = shadow_settings(LIVE, "june")
-    written = {*WRITTEN, "datadir"}
+    written = {*WRITTEN, "datadir", "http_port"}
     assert shadow.model_dump(exclude=written) == LIVE.model_dump(exclude=written)
 
 

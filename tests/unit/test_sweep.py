@@ -17,6 +17,7 @@ from state.window import Window, WindowPolicy, fold
 from stream_app.checkpoint import Checkpoints
 from stream_app.intake import Decoded, fold_events
 from stream_app.lease import Lease
+from stream_app.meters import Meters
 from stream_app.partition import Forgotten, Partition, PartitionRevoked
 from stream_app.producer import OutRecord
 from stream_app.status import Counts
@@ -53,6 +54,7 @@ class World:
             changelog,
             Lease(lambda: math.inf, 1.0),
             self.counts,
+            Meters(),
             interval_ms=1000,
         )
 
