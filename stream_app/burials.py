@@ -10,6 +10,7 @@ from stream_app.dead_letters import DeadLetter
 from stream_app.meters import Meters
 from stream_app.partition import Partition
 from stream_app.producer import BatchProducer, DeliveryFailed
+from stream_app.settings import Settings
 from stream_app.status import Counts
 
 log = logging.getLogger("stream_app.burials")
@@ -20,8 +21,11 @@ _RETRY_S = 1.0
 class Burials:
     """Sends dead letters, and does not give up."""
 
-    def __init__(self, topic: str, producer: BatchProducer, counts: Counts, meters: Meters) -> None:
-        self._topic = topic
+    def __init__(
+        self, settings: Settings, producer: BatchProducer, counts: Counts, meters: Meters
+    ) -> None:
+        self._topic = settings.dead_letters_topic
+        self._tell_whose = settings.log_personal_data
         self._producer = producer
         self._counts = counts
         self._meters = meters
@@ -57,4 +61,13 @@ class Burials:
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._meters.buried(letter.reason for letter in letters)
+                self._tell(letters)
                 return
+
+    def _tell(self, letters: Sequence[DeadLetter]) -> None:
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        for each in letters:
+            whose = f": key {each.key!r}, {each.detail}" if self._tell_whose else ""
+            where = f"{each.topic}/{each.partition}@{each.offset}" if each.topic else "a text"
+            log.debug("Dead letter, %s: %s%s", where, each.reason, whose)

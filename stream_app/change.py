@@ -61,7 +61,7 @@ def _read(record: ConsumerRecord) -> Change:
     if record.value is not None:
         update = decode(record.value)
         if update.user_id != user_id:
-            raise FixData(f"an update of {update.user_id!r} with the key {user_id!r}")
+            raise FixData("an update of one user with the key of another")
         user_id = update.user_id  # one string of the two is kept, once per user
         offset = update.applied_offset
     else:

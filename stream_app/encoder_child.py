@@ -14,6 +14,7 @@ from typing import Any
 import encoders
 from encoders.config import EncoderConfig
 from encoders.interface import EncoderInfo, Float32, Int32, Interests, TextReport, WindowBatch
+from stream_app.logs import LogStyle
 
 Request = tuple[Callable[..., Any], tuple[Any, ...]]
 """One of the ``request_`` functions below, and its arguments."""
@@ -23,8 +24,10 @@ Answer = tuple[bool, Any]
 _encoder: encoders.InterestEncoder | None = None
 
 
-def serve(pipe: Connection[Answer, Request]) -> None:
+def serve(pipe: Connection[Answer, Request], log_style: LogStyle | None = None) -> None:
     """Answer requests until the worker closes the pipe."""
+    if log_style is not None:
+        log_style.begin()
     for sent_to_all in (signal.SIGINT, signal.SIGTERM):  # the worker stops us when it is done
         signal.signal(sent_to_all, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

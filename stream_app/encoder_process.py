@@ -30,6 +30,7 @@ from encoders.interface import EncoderInfo
 from stream_app import encoder_child
 from stream_app.encoder_child import Answer, Request
 from stream_app.errors import FixSettings, InterestStreamError, RestartWorker
+from stream_app.logs import LogStyle
 
 T = TypeVar("T")
 
@@ -44,6 +45,12 @@ _LENGTH = struct.Struct("!i")
 
 class EncoderFailed(InterestStreamError):
     """The encoder raised, hung or died over a request; it is up again."""
+
+
+class EncoderRaised(EncoderFailed):
+    """The encoder raised, and says why in words that may be the text's."""
+
+    quotes_data = True
 
 
 class EncoderDied(RestartWorker):
@@ -61,6 +68,7 @@ class RequestPipe(asyncio.Protocol):
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._received = bytearray()
         self._silent_since_s: float | None = None
+        self._lost_s: float | None = None
 
     @classmethod
     async def over(cls, pipe: Connection[Request, Answer]) -> RequestPipe:
@@ -95,8 +103,10 @@ class RequestPipe(asyncio.Protocol):
     def silent_since_s(self) -> float | None:
         """``time.monotonic()`` since which a request waits and none was answered; None: none waits.
 
-        Also one that nobody waits for any more.
+        Also one that nobody waits for any more. Of a pipe that was closed: since then.
         """
+        if self._lost_s is not None:
+            return self._lost_s
         return self._silent_since_s if self._waiting else None
 
     def close(self) -> None:
@@ -130,6 +140,7 @@ class RequestPipe(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who waits."""
+        self._lost_s = self.silent_since_s or time.monotonic()
         while self._waiting:
             answer = self._waiting.popleft()
             if not answer.done():
@@ -146,12 +157,14 @@ class EncoderProcess:
         start_timeout_s: float,
         request_timeout_s: float,
         answered: Callable[[str, float], None] = lambda request, seconds: None,
+        log_style: LogStyle | None = None,
     ) -> None:
         """``answered`` is told of each request's name and time, answered or not."""
         self._config = config
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
         self._answered = answered
+        self._log_style = log_style
         self._down_since_s: float | None = None
         self._process: SpawnProcess | None = None
         self._pipe: RequestPipe | None = None
@@ -176,7 +189,7 @@ class EncoderProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         self._process = context.Process(
-            target=encoder_child.serve, args=(theirs,), name="encoder", daemon=True
+            target=encoder_child.serve, args=(theirs, self._log_style), name="encoder", daemon=True
         )
         with theirs:
             self._process.start()
@@ -220,7 +233,7 @@ class EncoderProcess:
         except EncoderDied as error:
             reason = str(error)
         except Exception as error:
-            raise EncoderFailed(f"the encoder raised {error}") from error
+            raise EncoderRaised(f"the encoder raised {error}") from error
         await self._restart(epoch, reason)
         raise EncoderFailed(reason)
 

@@ -7,6 +7,8 @@ class InterestStreamError(Exception):
     """Base of every error this package raises on purpose. One line, ready for a person."""
 
     exit_code = 1
+    quotes_data = False
+    """Whether the message may hold ids or texts of users: then it is for no log."""
 
 
 class FixSettings(InterestStreamError):

@@ -9,6 +9,7 @@ from faust.exceptions import ConsistencyError
 from state.database import DatabaseDamaged, DatabaseFull
 from stream_app.errors import FixSettings, InterestStreamError, ReportBug, RestartWorker
 from stream_app.kafka_refusals import refusal
+from stream_app.logs import shown
 from stream_app.settings import Settings
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -30,7 +31,9 @@ def explained(failure: BaseException, settings: Settings) -> InterestStreamError
     what_to_do = _of_a_disk(failure)
     if what_to_do is not None:
         return RestartWorker(f"{failure}; nothing is lost: {what_to_do}")
-    return ReportBug(f"{type(failure).__name__}: {failure}")
+    if settings.log_personal_data:
+        return ReportBug(f"{type(failure).__name__}: {failure}")
+    return ReportBug(shown(failure, personal_data=False))
 
 
 def is_expected(failure: BaseException, settings: Settings) -> bool:

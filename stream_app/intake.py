@@ -114,9 +114,7 @@ class Intake:
             part = records[start : start + _SLICE_RECORDS]
             events, refused = decode_records(part, self._limits)
             outcomes = fold_events(partition, events, self._policy)
-            self._meters.folded(outcomes)
-            of_all = [sum(of_each) for of_each in zip(*outcomes.values(), strict=True)]
-            folded, redelivered, duplicate, late, forgotten = of_all
+            folded, redelivered, duplicate, late, forgotten = self._meters.folded(outcomes)
             without = {letter.offset for letter in refused}
             partition.arrivals += arrivals(part, without, drained_s)
             counts.records += len(part)

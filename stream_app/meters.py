@@ -47,6 +47,8 @@ class Histogram:
 Outcomes = dict[EventType, list[int]]
 """Event type -> how many events had each outcome, in the order of :class:`Outcome`."""
 
+_NONE = [0] * len(Outcome)
+
 
 def no_outcomes() -> Outcomes:
     """Return the counts of no event."""
@@ -69,12 +71,17 @@ class Meters:
         self.record_batch_records = Histogram(_SIZES)
         self.micro_batch_users = Histogram(_SIZES)
 
-    def folded(self, outcomes: Outcomes) -> None:
-        """Add the outcomes of some events."""
+    def folded(self, outcomes: Outcomes) -> list[int]:
+        """Add the outcomes of some events; return how many of all types had each."""
+        of_all = [0] * len(Outcome)
         for kind, counts in outcomes.items():
+            if counts == _NONE:  # most types, in most slices
+                continue
             totals = self.outcomes[kind]
             for outcome, count in enumerate(counts):
                 totals[outcome] += count
+                of_all[outcome] += count
+        return of_all
 
     def buried(self, reasons: Iterable[str]) -> None:
         """Add dead letters that the broker has acknowledged."""

@@ -26,6 +26,7 @@ from stream_app.partition import Forgotten, Partition, PartitionRevoked, State
 from stream_app.producer import BatchProducer, DeliveryFailed, OutRecord
 from stream_app.stages import Arrival, RoundTimes
 from stream_app.status import Counts
+from stream_app.tracing import NoTracing, Published, RoundTrace, Tracing
 from stream_app.updates import UpdateEncoder
 
 log = logging.getLogger("stream_app.rounds")
@@ -77,6 +78,7 @@ class Rounds:
         self._wanted = asyncio.Event()
         self._slots = asyncio.Semaphore(_ROUNDS_IN_FLIGHT)
         self._under_way = 0
+        self.tracing: Tracing = NoTracing()
         self.bury: Callable[[Partition, list[DeadLetter]], None] = lambda partition, letters: None
 
     def want(self) -> None:
@@ -125,6 +127,7 @@ class Rounds:
 
     async def _round(self, shares: list[Share], before: asyncio.Task[None] | None) -> None:
         times = RoundTimes(time.time())
+        trace = self.tracing.round([each for share in shares for each in share.arrivals])
         try:
             windows = [
                 state
@@ -140,16 +143,18 @@ class Rounds:
             times.encoded_s = time.time()
             if before is not None:
                 await before  # rounds publish in the order in which they gathered
-            await self._publish(shares, encoded, times)
+            await self._publish(shares, encoded, times, trace)
+            sizes = [len(part.vectors) for part in encoded]
+            trace.handed_over(times, sizes)
             self._counts.micro_batches += len(encoded)
-            for part in encoded:
-                self._meters.micro_batch_users.observe(len(part.vectors))
+            for size in sizes:
+                self._meters.micro_batch_users.observe(size)
         finally:
             self._under_way -= 1
             self._slots.release()
 
     async def _publish(
-        self, shares: list[Share], encoded: list[Encoded], times: RoundTimes
+        self, shares: list[Share], encoded: list[Encoded], times: RoundTimes, trace: RoundTrace
     ) -> None:
         results = (result for part in encoded for result in part.rows())
         for share in shares:
@@ -162,7 +167,7 @@ class Rounds:
             except PartitionRevoked:
                 collections.deque(own, maxlen=0)
             else:
-                self._hand_over(share, records, letters, times)
+                self._hand_over(share, records, letters, times, trace)
 
     async def _encoded(
         self, share: Share, results: Iterator[Result]
@@ -211,19 +216,33 @@ class Rounds:
         records: list[OutRecord],
         letters: list[DeadLetter],
         times: RoundTimes,
+        trace: RoundTrace,
     ) -> None:
         partition = share.partition
         if partition.revoked:
             return
         if records:
-            partition.deliver(self._deliver(share, records, times))
+            trace.delivering()
+            partition.deliver(self._traced(trace, share, records, times))
         if letters:
             self._counts.users_failed += len(letters)
             self.bury(partition, letters)
         partition.covered(share.tick)
 
-    async def _deliver(self, share: Share, records: list[OutRecord], times: RoundTimes) -> None:
+    async def _traced(
+        self, trace: RoundTrace, share: Share, records: list[OutRecord], times: RoundTimes
+    ) -> None:
+        acknowledged = False
+        try:
+            acknowledged = await self._deliver(share, records, times)
+        finally:
+            number = share.partition.number
+            trace.delivered(Published(number, len(records), time.time(), acknowledged))
+
+    async def _deliver(self, share: Share, records: list[OutRecord], times: RoundTimes) -> bool:
         """Deliver one partition's updates; what fails is touched again and so made anew.
+
+        Returns whether they have arrived.
 
         Sending the same bytes later could put an older vector behind a newer one.
         """
@@ -235,7 +254,7 @@ class Rounds:
             self._meters.published(share.arrivals, times, time.time())
             self._outdo(partition, await self._log.others_before(partition, len(records), last))
         except PartitionRevoked:
-            return
+            return False
         except DeliveryFailed as error:
             self._counts.delivery_retries += 1
             log.warning("Updates not delivered, making them anew: %s", error)
@@ -243,10 +262,11 @@ class Rounds:
                 partition.touch_again(share.states)
                 partition.arrivals[:0] = share.arrivals
                 self.want()
-            return
+            return False
         tombstones = sum(record.value is None for record in records)
         self._counts.tombstones += tombstones
         self._counts.updates_published += len(records) - tombstones
+        return True
 
     async def own(self, partitions: Sequence[Partition], within_ms: int) -> None:
         """Begin to publish for partitions: what was published last must not be older than ours.

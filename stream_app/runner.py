@@ -37,13 +37,7 @@ def run(
 
     ``bounds`` and ``on_model`` are the worker's; when ``until`` returns, the worker is stopped.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("faust", "mode", "aiokafka", "stream_app.delivery", "abc"):
-        logging.getLogger(noisy).setLevel(
-            logging.DEBUG if settings.log_level == "debug" else logging.WARNING
-        )
+    settings.log_style().begin()
     let_aiokafka_notice()
     with asyncio.Runner(loop_factory=WorkerLoop) as runner:
         return runner.run(_run(settings, bounds, on_model, until))
@@ -94,7 +88,7 @@ async def _run(
     raise told from failure
 
 
-def _on_forgotten_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _on_forgotten_task(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Say what nobody waited for; of Kafka in one line, for whoever sent it has told of it.
 
     Faust leaves a task behind where the worker stops during a recovery; that is no news.
@@ -102,8 +96,8 @@ def _on_forgotten_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any])
     error = context.get("exception")
     if isinstance(error, KafkaError):
         log.warning("%s: %r", context["message"], error)
-    elif not isinstance(error, ServiceStopped):
-        loop.default_exception_handler(context)
+    elif not isinstance(error, ServiceStopped):  # the loop's own handler would write out the task
+        log.error("%s", context["message"], exc_info=error)
 
 
 async def _stopped(worker: Worker) -> None:

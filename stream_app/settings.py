@@ -28,6 +28,7 @@ from state.event import EventLimits
 from state.window import WindowPolicy
 from stream_app.errors import FixSettings
 from stream_app.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
+from stream_app.logs import LogStyle
 
 PREFIX = "INTEREST_"
 CONFIG_VARIABLE = "INTEREST_CONFIG"
@@ -196,8 +197,20 @@ class Settings(BaseModel):
     ready_commit_s: float = Field(
         60, gt=0, description="Without a commit, though there is lag, before /ready turns red."
     )
+    otlp_endpoint: str = Field(
+        "",
+        description="Where traces of micro-batches go, OTLP over HTTP: http://host:4318/v1/traces. "
+        "Empty: none are made.",
+    )
+    trace_share: float = Field(1, ge=0, le=1, description="Of the micro-batches that are traced.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Of what the worker says on stderr."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines for people, or one JSON object per line."
+    )
+    log_personal_data: bool = Field(
+        False, description="Whether ids and texts of users may stand in the log."
     )
 
     @field_validator("*", mode="before")
@@ -265,6 +278,10 @@ class Settings(BaseModel):
             self.sasl_password.get_secret_value(),
             self.sasl_password_file,
         )
+
+    def log_style(self) -> LogStyle:
+        """Return how and what the worker writes on stderr."""
+        return LogStyle(self.log_level, self.log_format, self.log_personal_data)
 
     def event_limits(self) -> EventLimits:
         """Return what a record may weigh."""

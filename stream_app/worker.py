@@ -12,7 +12,7 @@ from faust.types import TP
 
 from encoders import EncoderError, model_bundle
 from encoders.interface import EncoderInfo
-from stream_app import topic_watch, topics
+from stream_app import start_block, topic_watch, topics, tracing
 from stream_app.burials import Burials
 from stream_app.datadir import Datadir
 from stream_app.encoder_process import EncoderProcess
@@ -62,14 +62,13 @@ class Worker:
         self._datadir = Datadir(settings.datadir)
         self._status = StatusFile(settings.datadir / "status.json", self._describe)
         self._producer = BatchProducer(settings.kafka, settings.delivery_timeout_s)
-        self._burials = Burials(
-            settings.dead_letters_topic, self._producer, self.counts, self._meters
-        )
+        self._burials = Burials(settings, self._producer, self.counts, self._meters)
         self._encoder_process = EncoderProcess(
             settings.encoder_config(),
             start_timeout_s=settings.encoder_start_timeout_s,
             request_timeout_s=settings.encode_timeout_s,
             answered=self._meters.encoder_answered,
+            log_style=settings.log_style(),
         )
         self.app, table = make_app(
             settings,
@@ -83,6 +82,7 @@ class Worker:
         self._uptake = Uptake(
             settings, bounds, self.app, self._holding, self._burials, self.counts, self._meters
         )
+        self._tracing = tracing.of(settings)
         self._lag = lag_of(self.app, self._holding, settings.events_topic)
         self._server = HttpServer(settings, Operations(self._inside()).routes())
 
@@ -138,6 +138,7 @@ class Worker:
             await self._on_model(info)
         self._datadir.check(info, settings.app_id, settings.updates_topic)
         parts = self._join(info)
+        parts.rounds.tracing = self._tracing
         await self._producer.start(
             [
                 settings.updates_topic,
@@ -162,10 +163,7 @@ class Worker:
             self._spawn(self._lag.watch())
         if settings.publish_item_vectors:
             self._spawn(parts.item_vectors.run())
-        log.info(
-            "model %s, %s dimensions, %s on %s",
-            info.model_id, info.dimensions, info.backend, info.device,
-        )  # fmt: skip
+        start_block.tell(settings, info, await self._producer.partitions(settings.events_topic))
         for misfit in window_misfits(info, settings.window_policy()):
             log.warning(misfit)
         if settings.publish_interests and not info.interests:
@@ -227,6 +225,7 @@ class Worker:
         if self._parts is not None:
             await self._parts.catalogue.stop()
         await self._encoder_process.stop()
+        await self._tracing.close()
         if self._datadir.held:
             self._status.try_to_write()
         self._datadir.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from stream_app.local_ports import HOST, free_port
 from stream_app.serving.metrics import PREFIX
 from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
+from tests.harness.collector import Collector, collector
 from tests.harness.deadline import eventually
 from tests.harness.faults.encoder_faults import MODULE
 from tests.harness.faulty_encoder import HANGS, Harm
@@ -26,7 +28,7 @@ from tests.harness.stream import Stream
 
 pytestmark = pytest.mark.faults
 
-LOAD = Load(events=2_000, users=50)
+LOAD = Load(events=2_000, users=50, poison=0.05)
 WITHIN_S = 60
 
 
@@ -87,8 +89,14 @@ def kafka(tmp_path: Path) -> Iterator[ProxiedKafka]:
 
 
 @pytest.fixture
+def traces() -> Iterator[Collector]:
+    with collector() as running:
+        yield running
+
+
+@pytest.fixture
 def proxied(
-    kafka: ProxiedKafka, tmp_path: Path, request: pytest.FixtureRequest
+    kafka: ProxiedKafka, traces: Collector, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Stream]:
     """A stream whose worker, and nobody else, reaches the broker through a proxy."""
     client = KafkaClient(kafka.bootstrap)
@@ -97,6 +105,9 @@ def proxied(
         "health_encoder_s": 1,
         "encode_timeout_s": 8,
         "delivery_timeout_s": 5,
+        "log_format": "json",
+        "log_level": "debug",
+        "otlp_endpoint": traces.endpoint,
     }
     stream = Stream(client, tmp_path, SESSION_TIMEOUT_S, **changed).create_topics()
     stream.raw_settings["bootstrap_servers"] = kafka.proxy.bootstrap
@@ -109,7 +120,7 @@ def proxied(
 
 
 def test_health_and_readiness_are_right_whatever_happens(
-    proxied: Stream, kafka: ProxiedKafka
+    proxied: Stream, kafka: ProxiedKafka, traces: Collector
 ) -> None:
     stream = proxied
     asked = Asked(stream.settings.http_port)
@@ -140,9 +151,9 @@ def test_health_and_readiness_are_right_whatever_happens(
         for stage in ("broker_wait", "queue", "text", "interest", "publish")
     ]
     assert sum(parts) == pytest.approx(asked.metric("event_to_update_seconds_sum", stage="total"))
-    assert asked.metric("dead_letters_total") == len(
-        stream.client.read(stream.settings.dead_letters_topic)
-    )
+    letters = stream.client.read(stream.settings.dead_letters_topic)
+    assert len(letters) > 10
+    assert asked.metric("dead_letters_total") == len(letters)
 
     Harm(worker.datadir).do(HANGS)
     stream.send(messages[1000:1500])
@@ -162,3 +173,19 @@ def test_health_and_readiness_are_right_whatever_happens(
     stream.send(messages[1500:])
     asked.until("/ready", 200)
     stream.verify()
+    assert_log_is_json_and_names_nobody(worker.log.read_text())
+    wholes = [trace for trace in traces.traces() if "publish" in trace]
+    assert wholes
+    assert all({"micro-batch", "queue", "text", "interest"} <= set(trace) for trace in wholes)
+
+
+def assert_log_is_json_and_names_nobody(log: str) -> None:
+    """Whatever happened, at the level of debug."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    starts = [line["start"] for line in lines if "start" in line]
+    assert len(starts) == 1
+    assert starts[0]["settings"]["log_level"] == "debug"
+    assert {"debug", "info", "warning"} <= {line["level"] for line in lines}
+    assert any("Dead letter, " in line["message"] for line in lines)
+    named = [line for line in log.splitlines() if re.search(r"user-\d|item-\d", line)]
+    assert not named

@@ -315,6 +315,17 @@ async def test_a_rebalance_that_begins_while_batches_are_handed_on_ends_it_at_on
     assert message.value.sequence == 0
 
 
+async def test_a_partition_without_a_position_yet_does_not_stand_still() -> None:
+    """Right after a rebalance; the soak found what came of it: AssertionError."""
+    position = Position({SOURCE: 7}, {})
+    new = TopicPartitionState(None)
+    position._subscription.subscription.assignment.state_value = lambda _: new
+    thread = bare_thread(position)
+    thread.verify_event_path(0.0, SOURCE)
+    with pytest.raises(AssertionError):
+        _ = new.position
+
+
 async def test_a_seek_goes_to_the_beginning_where_nothing_was_committed() -> None:
     fresh = TP("events", 1)
     position = Position({SOURCE: 40, fresh: None, OTHER: None}, {fresh: 12})

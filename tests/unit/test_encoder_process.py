@@ -111,6 +111,14 @@ async def test_one_that_hangs_while_idle_is_found_out(process: EncoderProcess) -
     assert await process.silent_s() == 0.0
 
 
+async def test_one_that_died_while_idle_is_silent_since_then(process: EncoderProcess) -> None:
+    os.kill(process.pid or 0, signal.SIGKILL)
+    while not await process.silent_s():  # noqa: ASYNC110 - no event of it
+        await asyncio.sleep(0.005)
+    silent_s = await process.silent_s()
+    assert await process.silent_s() > silent_s
+
+
 async def test_a_restart_does_not_end_the_silence(process: EncoderProcess) -> None:
     hung = asyncio.create_task(process.call(time.sleep, 60))
     while process._pipe is not None:  # noqa: ASYNC110 - no event of it

@@ -79,7 +79,7 @@ def test_outcomes_add_up_by_type() -> None:
         outcomes = no_outcomes()
         outcomes[EventType.VIEW][Outcome.LATE] = 2
         outcomes[EventType.FORGET][Outcome.FORGOTTEN] = 1
-        meters.folded(outcomes)
+        assert meters.folded(outcomes) == [0, 0, 0, 2, 1]
     assert meters.outcomes[EventType.VIEW][Outcome.LATE] == 4
     assert meters.outcomes[EventType.FORGET][Outcome.FORGOTTEN] == 2
     assert sum(map(sum, meters.outcomes.values())) == 6

@@ -1,0 +1,182 @@
+"""What is logged: JSON a machine can read, one block at the start, and nobody's data."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from encoders.interface import EncoderInfo
+from stream_app import runner, start_block
+from stream_app.encoder_process import EncoderRaised
+from stream_app.errors import RestartWorker
+from stream_app.failures import explained
+from stream_app.logs import LogStyle, formatter
+from stream_app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+QUIET = LogStyle("info", "text", personal_data=False)
+AS_JSON = QUIET._replace(form="json")
+ALLOWED = LogStyle("info", "text", personal_data=True)
+INFO = EncoderInfo("0123abcd", 384, ("word",), (1.0,), "cpu", "packed")
+
+PERSONAL = {
+    *("key", "user", "user_id", "users_texts", "text", "texts", "value", "detail", "event_id"),
+    *("record", "records", "event", "window", "state", "letter", "letters", "session_id"),
+}
+"""Names under which a user's data travels in the sources."""
+GUARDED = ("stream_app/burials.py", "whose")
+"""The one argument that holds such data, and only where the setting allows it."""
+
+
+def line(style: LogStyle, message: str, *args: object, error: BaseException | None = None) -> str:
+    info = None if error is None else (type(error), error, error.__traceback__)
+    record = logging.LogRecord("stream_app.x", logging.ERROR, "x.py", 1, message, args, info)
+    return formatter(style).format(record)
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    try:
+        raise error from cause
+    except BaseException as caught:  # noqa: BLE001 - with its traceback, as a log has it
+        return caught
+
+
+@pytest.mark.parametrize("form", ["%s", "%r"])
+@pytest.mark.parametrize("style", [QUIET, AS_JSON])
+def test_a_foreign_exceptions_message_is_left_out(style: LogStyle, form: str) -> None:
+    for error in (KeyError("alice"), EncoderRaised("the encoder raised on 'alice'")):
+        said = line(style, f"it failed: {form}", error)
+        assert "alice" not in said
+        assert type(error).__name__ in said
+        assert "alice" in line(ALLOWED, f"it failed: {form}", error)
+
+
+def test_a_traceback_says_where_and_not_what() -> None:
+    error = raised(RuntimeError("of alice"), cause=raised(KeyError("bob")))
+    for style in (QUIET, AS_JSON):
+        said = line(style, "it failed", error=error)
+        assert "alice" not in said
+        assert "bob" not in said
+        assert "test_logs.py" in said
+        assert "KeyError" in said
+        assert "RuntimeError" in said
+    allowed = line(ALLOWED, "it failed", error=error)
+    assert "alice" in allowed
+    assert "bob" in allowed
+
+
+def test_what_speaks_of_the_world_is_said_in_full() -> None:
+    for error in (RestartWorker("partition 3 got lost"), OSError(28, "No space left", "/data")):
+        assert str(error) in line(QUIET, "%s", error)
+
+
+def test_json_is_one_line_with_what_a_machine_asks_for() -> None:
+    text = line(AS_JSON, "two\nlines of %s", "words", error=raised(ValueError("x")))
+    assert "\n" not in text
+    found = json.loads(text)
+    assert found["message"] == "two\nlines of words"
+    assert (found["level"], found["logger"]) == ("error", "stream_app.x")
+    assert found["time"].endswith("+00:00")
+    assert found["error"].startswith("Traceback")
+    assert set(found) == {"time", "level", "logger", "message", "error"}
+
+
+async def test_a_task_nobody_waits_for_is_told_of_without_what_it_held(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(user: str) -> None:
+        raise KeyError(user)
+
+    task = asyncio.ensure_future(fail("alice"))
+    await asyncio.wait([task])
+    loop = asyncio.get_running_loop()
+    context = {"message": "never retrieved", "exception": task.exception(), "future": task}
+    runner._on_forgotten_task(loop, context)
+    (record,) = caplog.records
+    said = formatter(QUIET).format(record)
+    assert "never retrieved" in said
+    assert "alice" not in said
+
+
+def test_a_bug_that_ends_the_worker_is_told_without_the_data_that_met_it() -> None:
+    assert "alice" not in str(explained(KeyError("alice"), Settings()))
+    assert "alice" in str(explained(KeyError("alice"), Settings(log_personal_data=True)))
+
+
+@pytest.mark.parametrize(("personal_data", "level"), [(False, "INFO"), (True, "DEBUG")])
+def test_clients_that_write_out_whole_requests_do_so_only_if_allowed(
+    personal_data: bool, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, kafka = logging.getLogger(), logging.getLogger("aiokafka")
+    levels = root.level, kafka.level
+    monkeypatch.setattr(root, "handlers", [])  # pytest's own would have it left as it is
+    try:
+        LogStyle("debug", "text", personal_data).begin()
+        assert logging.getLevelName(kafka.level) == level
+        assert logging.getLevelName(root.level) == "DEBUG"
+        assert len(root.handlers) == 1
+    finally:
+        root.setLevel(levels[0])
+        kafka.setLevel(levels[1])
+
+
+def test_the_start_block_has_what_differs_and_masks_secrets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = Settings(
+        security_protocol="SASL_SSL",
+        sasl_username="worker",
+        sasl_password=SecretStr("geheim"),
+        window_max_events=20,
+    )
+    with caplog.at_level(logging.INFO):
+        start_block.tell(settings, INFO, 8)
+    (record,) = caplog.records
+    text = formatter(QUIET).format(record)
+    facts = json.loads(formatter(AS_JSON).format(record))["start"]
+    assert "geheim" not in text + str(facts)
+    assert facts["settings"] == {
+        "security_protocol": "SASL_SSL",
+        "sasl_username": "worker",
+        "sasl_password": "**********",
+        "window_max_events": 20,
+    }
+    assert (facts["model"], facts["device"], facts["partitions"]) == ("0123abcd", "cpu", 8)
+    for said in ("0123abcd", "packed", "sasl_password = **********", "window_max_events = 20"):
+        assert said in text
+
+
+def log_calls(path: Path) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            logger, method = ast.unparse(node.func.value), node.func.attr
+            if logger in {"log", "self.log", "logger"} and hasattr(logging.Logger, method):
+                yield node
+
+
+def test_no_log_line_has_a_users_data_among_its_arguments() -> None:
+    """Names only, but all of them: 50 lines, and those still to come."""
+    calls = 0
+    for folder in ("stream_app", "encoders", "state"):
+        for path in (ROOT / folder).rglob("*.py"):
+            place = path.relative_to(ROOT).as_posix()
+            for call in log_calls(path):
+                calls += 1
+                named = {
+                    node.id if isinstance(node, ast.Name) else node.attr
+                    for argument in call.args[1:]
+                    if not ast.unparse(argument).startswith(("len(", "sum("))
+                    for node in ast.walk(argument)
+                    if isinstance(node, ast.Name | ast.Attribute)
+                }
+                assert not named & PERSONAL, f"{place}:{call.lineno} logs {named & PERSONAL}"
+                if "whose" in named:
+                    assert (place, "whose") == GUARDED
+    assert calls > 40, f"only {calls} found: is a logger called something else now?"
