@@ -24,8 +24,8 @@ from tests.harness.documents import ROOT
 
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
-KNOWN = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN", "STOPSIGNAL",
-         "USER", "VOLUME", "WORKDIR"}  # fmt: skip
+KNOWN = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN",
+         "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}  # fmt: skip
 
 
 def instructions() -> list[tuple[str, str]]:
