@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
-import time
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ import pytest
 import yaml
 
 from stream_app.kafka_jars import KAFKA_VERSION
+from stream_app.local_ports import free_port
 from stream_app.settings import PREFIX, Settings, load
 from tests.harness.documents import ROOT
 
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
-KNOWN = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "HEALTHCHECK", "RUN", "STOPSIGNAL",
-         "USER", "VOLUME", "WORKDIR"}  # fmt: skip
+KNOWN = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN",
+         "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}  # fmt: skip
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -104,7 +107,11 @@ def test_it_runs_the_command_line_and_hears_sigterm() -> None:
 
 def test_variables_are_settings(compose: dict[str, Any]) -> None:
     set_in_image = dict(re.findall(rf"({PREFIX}\w+)=(\S+)", " ".join(of("ENV"))))
-    assert set_in_image == {"INTEREST_DATADIR": "/data"}
+    assert set_in_image == {
+        "INTEREST_DATADIR": "/data",
+        "INTEREST_HTTP_HOST": "0.0.0.0",
+        "INTEREST_HTTP_PORT": "8080",
+    }
     for service in [*workers(compose).values(), compose["services"]["topics"]]:
         given = {name: resolved(value) for name, value in service["environment"].items()}
         assert all(name.startswith(PREFIX) for name in given)
@@ -180,31 +187,61 @@ def test_the_docker_client_takes_the_compose_file() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+class Health(BaseHTTPRequestHandler):
+    """Answers as a worker's /health would; which answer is the server's."""
+
+    def do_GET(self) -> None:
+        status, body = self.server.answer if self.path == "/health" else (404, b"")  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
 @pytest.mark.parametrize(
-    ("state", "age_s", "well"),
+    ("status", "body", "said"),
     [
-        ("running", 0, True),
-        ("rebalancing", 0, True),
-        ("starting", 0, False),
-        ("failed", 0, False),
-        ("running", 60, False),
+        (200, b'{"healthy": true, "reasons": []}', None),
+        (503, b'{"healthy": false, "reasons": ["the worker has failed"]}', "the worker has failed"),
+        (404, b"not a worker", "/health answered 404"),
     ],
 )
-def test_health_is_a_fresh_status(tmp_path: Path, state: str, age_s: int, well: bool) -> None:
-    status = tmp_path / "status.json"
-    status.write_text(json.dumps({"state": state}))
-    written_at = time.time() - age_s
-    os.utime(status, (written_at, written_at))
-    assert (health(tmp_path).returncode == 0) is well
+def test_healthy_is_what_health_says(status: int, body: bytes, said: str | None) -> None:
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        server.answer = (status, body)  # type: ignore[attr-defined]
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        checked = health(server.server_port)
+        answering.join()
+    assert (checked.returncode == 0) is (said is None)
+    assert (said or "") in checked.stderr
 
 
-def test_without_a_status_there_is_no_health(tmp_path: Path) -> None:
-    checked = health(tmp_path)
+def test_who_does_not_answer_is_not_healthy() -> None:
+    checked = health(free_port())
     assert checked.returncode == 1
-    assert "not there yet" in checked.stderr
+    assert "no answer from /health" in checked.stderr
 
 
-def health(datadir: Path) -> subprocess.CompletedProcess[str]:
+def test_a_worker_that_hangs_is_told_before_docker_loses_patience() -> None:
+    (command,) = of("HEALTHCHECK")
+    limit_s = int(re.findall(r"--timeout=(\d+)s", command)[0])
+    assert (
+        runpy.run_path(str(DOCKER / "healthcheck.py"), run_name="imported")["TIMEOUT_S"] < limit_s
+    )
+
+
+def test_the_worker_may_get_rid_of_a_hung_encoder_before_it_counts_as_ill() -> None:
+    (command,) = of("HEALTHCHECK")
+    tries = int(re.findall(r"--retries=(\d+)", command)[0])
+    every_s = int(re.findall(r"--interval=(\d+)s", command)[0])
+    settings = Settings()
+    assert tries * every_s > settings.encode_timeout_s - settings.health_encoder_s
+
+
+def health(port: int) -> subprocess.CompletedProcess[str]:
     """Run what the image's HEALTHCHECK runs."""
     (command,) = of("HEALTHCHECK")
     words = json.loads(command.partition(" CMD ")[2])
@@ -213,8 +250,42 @@ def health(datadir: Path) -> subprocess.CompletedProcess[str]:
     assert any(f"docker/{script.name} {words[1]}" in copied for copied in of("COPY"))
     return subprocess.run(
         [sys.executable, script],
-        env={**os.environ, "INTEREST_DATADIR": str(datadir)},
+        env={**os.environ, "INTEREST_HTTP_PORT": str(port)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_containers_can_write_to_their_volume_and_nowhere_else(compose: dict[str, Any]) -> None:
+    for service in [*workers(compose).values(), compose["services"]["topics"]]:
+        assert service["read_only"] is True
+        assert service["tmpfs"] == ["/tmp"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_prometheus_asks_every_worker_at_the_port_it_listens_on(compose: dict[str, Any]) -> None:
+    prometheus = compose["services"]["prometheus"]
+    files = [volume.split(":")[0] for volume in prometheus["volumes"] if volume.startswith("./")]
+    config = yaml.safe_load((DOCKER / files[0]).read_text())
+    assert [Path(file).name for file in files] == ["prometheus.yaml", *config["rule_files"]]
+    (scrape,) = config["scrape_configs"]
+    port = dict(re.findall(r"(INTEREST_\w+)=(\S+)", " ".join(of("ENV"))))["INTEREST_HTTP_PORT"]
+    assert of("EXPOSE") == [port]
+    assert scrape["static_configs"] == [
+        {"targets": [f"{name}:{port}" for name in workers(compose)]}
+    ]
+
+
+def test_what_the_host_can_reach_it_reaches_on_its_loopback(compose: dict[str, Any]) -> None:
+    ports = [port for each in compose["services"].values() for port in each.get("ports", ())]
+    assert len(ports) == 3
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_every_file_and_volume_that_is_mounted_is_there(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (DOCKER / source).exists(), volume

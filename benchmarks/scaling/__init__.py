@@ -1,0 +1,1 @@
+"""What workers cost and how far they go, and what a hundred million users would take."""

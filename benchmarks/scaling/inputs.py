@@ -1,0 +1,93 @@
+"""The measured figures that the plan stands on, read from where their measurement wrote them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scaling.course import Burst, median_of
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = ROOT / "docs" / "scaling.json"
+RECOVERY = ROOT / "docs" / "recovery.json"
+PERFORMANCE = ROOT / "docs" / "performance.md"
+
+_PER_USER = {
+    "window_bytes": "window, as stored",
+    "rocksdb_bytes": "RocksDB on disk (lz4)",
+    "changelog_bytes": "changelog, compacted",
+    "update_bytes": "updates, Avro, float16",
+    "hot_window_bytes": "window in memory",
+}
+"""Figure -> its row in the table of docs/performance.md, bytes per user."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything measured. Times are of the cores it was measured on."""
+
+    loop_s_per_event: float
+    """CPU of a worker's own process, alone on its stream."""
+    vector_s: float
+    """CPU of the encoder process, per vector of a user whose texts are known."""
+    tokens_per_s: float
+    """Of one CPU thread."""
+    worker_memory_mib: float
+    join_s: float
+    """How long the whole group stands still when a worker joins."""
+    leave_s: float
+    restored_users_per_s: float
+    """From the changelog, by one worker."""
+    standby_takeover_s: float
+    window_bytes: float
+    rocksdb_bytes: float
+    changelog_bytes: float
+    update_bytes: float
+    hot_window_bytes: float
+
+
+def load() -> Inputs:
+    """Read all of it."""
+    return of(
+        json.loads(FIGURES.read_text(encoding="utf-8")),
+        json.loads(RECOVERY.read_text(encoding="utf-8")),
+        PERFORMANCE.read_text(encoding="utf-8"),
+    )
+
+
+def of(scaling: dict[str, Any], recovery: dict[str, Any], performance: str) -> Inputs:
+    """Derive the figures."""
+    bursts = [Burst(**each) for each in scaling["bursts"]]
+    loop_s = median_of(bursts, 1, "worker_cpu_s") - median_of(bursts, 1, "encoder_cpu_s")
+    return Inputs(
+        loop_s_per_event=loop_s / scaling["plan"]["burst_events"],
+        vector_s=median_of(bursts, 1, "encoder_cpu_s") / median_of(bursts, 1, "updates"),
+        tokens_per_s=scaling["texts"]["tokens_per_s"],
+        worker_memory_mib=max(scaling["memory_mib"]),
+        join_s=_longest_s(scaling, "join"),
+        leave_s=_longest_s(scaling, "leave"),
+        restored_users_per_s=restored_users_per_s(recovery["rows"]),
+        standby_takeover_s=recovery["rows"][-1]["takeover_standby"],
+        **{figure: _row(performance, label) for figure, label in _PER_USER.items()},
+    )
+
+
+def _longest_s(scaling: dict[str, Any], act: str) -> float:
+    """Return the longest standstill of the median partition, moved or not."""
+    return max(each["median_s"] for each in scaling["standstills"] if each["act"] == act)
+
+
+def restored_users_per_s(rows: list[dict[str, float]]) -> float:
+    """Return the slope between the smallest and the largest restore: the start is in both."""
+    least, most = rows[0], rows[-1]
+    return (most["users"] - least["users"]) / (most["restart_wiped"] - least["restart_wiped"])
+
+
+def _row(page: str, label: str) -> float:
+    found = re.search(rf"^\| {re.escape(label)} \| ([\d,]+) \|", page, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"docs/performance.md has no row {label!r}; update inputs._PER_USER")
+    return float(found[1].replace(",", ""))

@@ -1,0 +1,183 @@
+"""The manifests, by Kubernetes' own schemas, and what has to fit between them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from benchmarks.scaling.capacity import Assumptions, events_per_worker
+from benchmarks.scaling.inputs import load as load_inputs
+from stream_app.settings import Settings, load
+from tests.harness.documents import ROOT
+from tests.harness.monitoring import check_expressions, unknown_in
+from tests.unit.test_docker import of
+
+FOLDER = ROOT / "docker" / "kubernetes"
+KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+MANIFESTS: dict[str, dict[str, Any]] = {
+    manifest["kind"]: manifest
+    for name in KUSTOMIZATION["resources"]
+    for manifest in yaml.safe_load_all((FOLDER / name).read_text())
+}
+ADAPTER = yaml.safe_load((FOLDER / "adapter-values.yaml").read_text())
+WORKER = "interest-stream"
+OLDEST = "1.30"
+"""The release in which the first retention policies of a stateful set's volumes are on by default
+is 1.27; 1.30 is what clouds still sell."""
+
+
+def pod_of(kind: str) -> dict[str, Any]:
+    spec: dict[str, Any] = MANIFESTS[kind]["spec"]["template"]["spec"]
+    return spec
+
+
+def container_of(kind: str) -> dict[str, Any]:
+    (container,) = pod_of(kind)["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_kubernetes_knows_every_field(kind: str, version: str) -> None:
+    kubernetes_validate.validate(MANIFESTS[kind], version, strict=True)
+
+
+def test_a_misspelt_field_would_be_found() -> None:
+    wrong = {**MANIFESTS["PodDisruptionBudget"], "spec": {"maxUnavailible": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="maxUnavailible"):
+        kubernetes_validate.validate(wrong, OLDEST, strict=True)
+
+
+def test_every_manifest_is_applied() -> None:
+    files = {path.name for path in FOLDER.glob("*.yaml")}
+    assert files == {*KUSTOMIZATION["resources"], "kustomization.yaml", "adapter-values.yaml"}
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Job"])
+def test_a_pod_is_nobody_and_can_write_to_its_volumes_only(kind: str) -> None:
+    pod, container = pod_of(kind), container_of(kind)
+    user = int(of("USER")[0].split(":")[0])
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == user
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert "memory" in container["resources"]["limits"]
+
+
+def test_the_settings_are_settings_and_leave_every_worker_two_partitions() -> None:
+    given = MANIFESTS["ConfigMap"]["data"]
+    settings = load(environ=given)  # refuses unknown names and bad values
+    most = MANIFESTS["HorizontalPodAutoscaler"]["spec"]["maxReplicas"]
+    assert settings.partitions == 2 * most
+    assert settings.standby_replicas < MANIFESTS["HorizontalPodAutoscaler"]["spec"]["minReplicas"]
+    for kind in ("StatefulSet", "Job"):
+        (source,) = container_of(kind)["envFrom"]
+        assert source["configMapRef"]["name"] == MANIFESTS["ConfigMap"]["metadata"]["name"]
+
+
+def test_all_run_the_same_image_by_its_command_line() -> None:
+    worker, topics = container_of("StatefulSet"), container_of("Job")
+    assert worker["image"] == topics["image"]
+    assert (worker["args"], topics["args"]) == (["worker"], ["topics", "create"])
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert worker["image"] == f"interest-stream:{version[1]}"
+
+
+def test_every_worker_has_a_disk_at_its_datadir() -> None:
+    claim = MANIFESTS["StatefulSet"]["spec"]["volumeClaimTemplates"][0]
+    mounts = {
+        each["name"]: each["mountPath"] for each in container_of("StatefulSet")["volumeMounts"]
+    }
+    (datadir,) = re.findall(r"INTEREST_DATADIR=(\S+)", " ".join(of("ENV")))
+    assert mounts == {claim["metadata"]["name"]: datadir, "tmp": "/tmp"}
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_a_worker_has_longer_to_stop_than_it_takes() -> None:
+    assert pod_of("StatefulSet")["terminationGracePeriodSeconds"] > Settings().stop_timeout_s
+
+
+def test_probes_ask_what_is_there_and_leave_a_hung_encoder_to_the_worker() -> None:
+    container = container_of("StatefulSet")
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert [str(port) for port in ports.values()] == of("EXPOSE")
+    probes = {name: container[f"{name}Probe"] for name in ("startup", "liveness", "readiness")}
+    paths = {name: probe["httpGet"]["path"] for name, probe in probes.items()}
+    assert paths == {"startup": "/health", "liveness": "/health", "readiness": "/ready"}
+    assert all(probe["httpGet"]["port"] in ports for probe in probes.values())
+    settings, liveness = Settings(), probes["liveness"]
+    patience_s = liveness["periodSeconds"] * liveness["failureThreshold"]
+    assert patience_s > settings.encode_timeout_s - settings.health_encoder_s
+
+
+def test_everything_means_the_workers() -> None:
+    labels = {"app.kubernetes.io/name": WORKER}
+    stateful_set = MANIFESTS["StatefulSet"]
+    assert stateful_set["spec"]["template"]["metadata"]["labels"] == labels
+    assert stateful_set["spec"]["selector"]["matchLabels"] == labels
+    assert MANIFESTS["Service"]["spec"]["selector"] == labels
+    assert stateful_set["spec"]["serviceName"] == MANIFESTS["Service"]["metadata"]["name"]
+    assert MANIFESTS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    target = MANIFESTS["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("StatefulSet", stateful_set["metadata"]["name"])
+    assert "replicas" not in stateful_set["spec"], "the autoscaler has it"
+
+
+def test_the_network_lets_through_what_is_needed() -> None:
+    policy = MANIFESTS["NetworkPolicy"]["spec"]
+    (allowed,) = policy["podSelector"]["matchExpressions"]
+    jobs = MANIFESTS["Job"]["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"]
+    assert allowed["values"] == [WORKER, jobs]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    (ingress,) = policy["ingress"]
+    assert [port["port"] for port in ingress["ports"]] == ["http"]
+    bootstrap = MANIFESTS["ConfigMap"]["data"]["INTEREST_BOOTSTRAP_SERVERS"]
+    name, _, port = bootstrap.partition(":")
+    namespace = name.split(".")[1]
+    (kafka,) = [
+        rule
+        for rule in policy["egress"]
+        if rule["to"][0]
+        .get("namespaceSelector", {})
+        .get("matchLabels", {})
+        .get("kubernetes.io/metadata.name")
+        == namespace
+    ]
+    assert int(port) in [each["port"] for each in kafka["ports"]]
+
+
+def test_it_scales_on_what_the_adapter_gives_and_the_worker_exports(tmp_path: Path) -> None:
+    rules = {rule["name"]["as"]: rule for rule in ADAPTER["rules"]["external"]}
+    metrics = MANIFESTS["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert [each["external"]["metric"]["name"] for each in metrics] == list(rules)
+    queries = [
+        rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="n"')
+        for rule in rules.values()
+    ]
+    check_expressions(queries, tmp_path)
+    for rule in rules.values():
+        assert not unknown_in(rule["seriesQuery"])
+        assert not unknown_in(rule["metricsQuery"].replace("<<.LabelMatchers>>", ""))
+
+
+def test_a_worker_is_given_no_more_than_one_can_do() -> None:
+    """By the sheet of docs/scaling.md; half of it at least, or it would be given too little."""
+    rate, lag = (
+        int(each["external"]["target"]["averageValue"])
+        for each in MANIFESTS["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    )
+    most = events_per_worker(load_inputs(), Assumptions())
+    assert most / 2 <= rate <= most
+    assert lag == 60 * rate
