@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from state import codec
 from state.table import PartitionTable
 from state.window import Window
-from stream_app.errors import FixSettings, InterestStreamError
+from stream_app.errors import InterestStreamError
 from stream_app.stages import Arrival
 
 log = logging.getLogger("stream_app.partition")
@@ -217,19 +217,12 @@ class Partition:
             if self._published_tick >= max(tick, self._redo_tick):
                 return
 
-    def must_go_on(self, records: Sequence[ConsumerRecord], topic: str) -> None:
-        """Raise :class:`FixSettings` where records begin before those that came last.
-
-        That is another log, in which they would pass for redelivered.
-        """
-        if records and records[0].offset <= self._taken_up_to:
-            raise FixSettings(
-                f"{topic}/{self.number} was deleted or made anew while the worker ran: offset "
-                f"{records[0].offset} came after {self._taken_up_to}. Set another app_id, whose "
-                "windows begin with the new topic"
-            )
+    def goes_on(self, records: Sequence[ConsumerRecord]) -> bool:
+        """Tell whether records begin behind those that came last, and take note of the last one."""
+        before = self._taken_up_to
         if records:
             self._taken_up_to = records[-1].offset
+        return not records or records[0].offset > before
 
     def must_be_ours(self) -> None:
         """Raise :class:`PartitionRevoked` once the partition has left us."""

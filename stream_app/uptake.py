@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from stream_app import topic_watch
 from stream_app.burials import Burials
 from stream_app.dead_letters import DeadLetter
 from stream_app.delivery import BatchApp, RecordBatch
@@ -45,6 +46,8 @@ class Uptake:
 
         Raises:
             RestartWorker: a RecordBatch got lost on the way.
+            FixSettings: offsets begin anew, for the topic is another one.
+            DeliveryFailed: whether it is could not be found out.
             PartitionRevoked: the partition left us meanwhile.
         """
         message = event.message
@@ -60,7 +63,9 @@ class Uptake:
                 "a restart resumes from the last commit"
             )
         partition.next_sequence += 1
-        partition.must_go_on(batch.records, self._settings.events_topic)
+        if not partition.goes_on(batch.records):
+            # Sought back by a rebalance that came late, or another log, which must not pass for it.
+            await topic_watch.must_belong_together(self._settings, [partition.number])
         await self._room(partition)
         self._meters.record_batch_records.observe(len(batch.records))
         letters = await self._fold(partition, batch)

@@ -141,7 +141,7 @@ def test_a_fetch_is_one_message_at_its_last_offset_and_numbered() -> None:
 def test_a_fetch_of_a_changelog_is_one_message_at_its_last_records_offset() -> None:
     """Not where the next fetch begins: recovery has reached the end when it has that record."""
     records = [record(7), record(12)]
-    message = bare_consumer()._changelog_message(Fetched(OTHER, records, 0, 13), generation=4)
+    message = bare_consumer()._changelog_message(Fetched(OTHER, records, 0, 13, 0.0), generation=4)
     assert (message.offset, message.tp, message.value) == (12, OTHER, records)
 
 

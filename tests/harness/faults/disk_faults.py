@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_lowercase
 
 from stream_app.errors import RestartWorker
 from stream_app.kafka_server import KafkaServer
@@ -84,7 +85,7 @@ def of_fat_users(random_: random.Random, mark: int, chars: int) -> list[Message]
                 "event_id": f"fat-{mark}-{number}-{user}",
                 "user_id": f"fat-{user}",
                 "type": "search",
-                "text": random_.randbytes(chars // 2).hex(),
+                "text": "".join(random_.choices(ascii_lowercase, k=chars)),
                 "time_ms": BASE_MS + mark % 1_000 + number,
             }
         )
