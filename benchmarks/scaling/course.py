@@ -33,9 +33,9 @@ class Plan:
 
     sizes: tuple[int, ...] = (1, 2, 4, 4, 2, 1)
     """Workers, in order: there and back, so that what drifts does not favour a number."""
-    burst_events: int = 100_000
-    warm_up_events: int = 200_000
-    users: int = 30_000
+    burst_events: int = 60_000
+    warm_up_events: int = 120_000
+    users: int = 20_000
     """So many that few events of a second are of one user: each is a window to store, as with many
     millions."""
     hot_windows: int = 1_000
