@@ -20,8 +20,8 @@ class Assumptions:
     """What nobody measured here. Change them before you believe the result."""
 
     busy_share: float = 0.6
-    """Of an event loop at the average of the peak hour: the rest is for bursts, checkpoints and
-    catching up after a restart."""
+    """Of what a worker does in a burst, on average in the peak hour: the rest is for bursts,
+    checkpoints and catching up after a restart."""
     growth: float = 2.0
     """Partitions per worker: their number cannot change later, workers may double."""
     active_share: float = 0.1
@@ -109,8 +109,8 @@ class Needed:
 
 
 def events_per_worker(inputs: Inputs, assumed: Assumptions) -> float:
-    """Return events/s of one worker: its event loop is one core, whatever the machine has."""
-    return assumed.busy_share / inputs.loop_s_per_event
+    """Return events/s of one worker in the peak hour: its event loop is one core, no more."""
+    return assumed.busy_share * inputs.burst_events_per_s
 
 
 def stored_per_event(rate_per_user: float, interval_s: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scaling.course import Burst, median_of
+from benchmarks.scaling.course import Burst, settled
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs" / "scaling.json"
@@ -29,6 +29,8 @@ _PER_USER = {
 class Inputs:
     """Everything measured. Times are of the cores it was measured on."""
 
+    burst_events_per_s: float
+    """Of one worker, with sender and broker on the same cores, until its last checkpoint."""
     loop_s_per_event: float
     """CPU of a worker's own process, alone on its stream."""
     vector_s: float
@@ -61,10 +63,11 @@ def load() -> Inputs:
 def of(scaling: dict[str, Any], recovery: dict[str, Any], performance: str) -> Inputs:
     """Derive the figures."""
     bursts = [Burst(**each) for each in scaling["bursts"]]
-    loop_s = median_of(bursts, 1, "worker_cpu_s") - median_of(bursts, 1, "encoder_cpu_s")
+    alone = settled(bursts, 1)
     return Inputs(
-        loop_s_per_event=loop_s / scaling["plan"]["burst_events"],
-        vector_s=median_of(bursts, 1, "encoder_cpu_s") / median_of(bursts, 1, "updates"),
+        burst_events_per_s=alone.events_per_s,
+        loop_s_per_event=(alone.worker_cpu_s - alone.encoder_cpu_s) / alone.events,
+        vector_s=alone.encoder_cpu_s / alone.updates,
         tokens_per_s=scaling["texts"]["tokens_per_s"],
         worker_memory_mib=max(scaling["memory_mib"]),
         join_s=_longest_s(scaling, "join"),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from benchmarks.scaling.capacity import SIZES, Assumptions
-from benchmarks.scaling.course import Burst, median_of
+from benchmarks.scaling.course import Burst, settled
 from benchmarks.scaling.inputs import FIGURES, ROOT, load
 from benchmarks.scaling.sheet import limits_table, table
 
@@ -15,24 +15,22 @@ _END = "<!-- end -->"
 
 
 def measured_table(found: dict[str, Any]) -> str:
-    """Return one row per number of workers, medians of there and back."""
+    """Return one row per burst, in their order."""
     bursts = [Burst(**each) for each in found["bursts"]]
-    million = 1e6 / found["plan"]["burst_events"]
+    alone = settled(bursts, 1)
     lines = [
-        "| workers | events/s | to one worker | lag after the burst | until it is gone | "
-        "CPU s per million events | of that, encoders | broker's CPU s |",
+        "| workers | events/s | to the last one alone | lag after the burst | until it is gone | "
+        "CPU s per million events | without encoders | broker's CPU s |",
         "|---" * 8 + "|",
     ]
-    alone = median_of(bursts, 1, "events_per_s")
-    for workers in sorted({burst.workers for burst in bursts}):
-
-        def of(name: str, workers: int = workers) -> float:
-            return median_of(bursts, workers, name)
-
+    for burst in bursts:
+        million = 1e6 / burst.events
+        loop_s = burst.worker_cpu_s - burst.encoder_cpu_s
         lines.append(
-            f"| {workers} | {of('events_per_s'):,.0f} | {of('events_per_s') / alone:.2f} | "
-            f"{of('lag_peak'):,.0f} | {of('lag_s'):.1f} s | {of('worker_cpu_s') * million:,.0f} | "
-            f"{of('encoder_cpu_s') * million:,.0f} | {of('broker_cpu_s') * million:,.0f} |"
+            f"| {burst.workers} | {burst.events_per_s:,.0f} | "
+            f"{burst.events_per_s / alone.events_per_s:.2f} | {burst.lag_peak:,} | "
+            f"{burst.lag_s:.1f} s | {burst.worker_cpu_s * million:,.0f} | "
+            f"{loop_s * million:,.0f} | {burst.broker_cpu_s * million:,.0f} |"
         )
     return "\n".join(lines)
 
@@ -56,17 +54,15 @@ def standstill_table(found: dict[str, Any]) -> str:
 def conditions(found: dict[str, Any]) -> str:
     """Return on what it was measured, and what else it gave."""
     plan, texts = found["plan"], found["texts"]
-    bursts = [Burst(**each) for each in found["bursts"]]
-    events = plan["burst_events"]
-    memory = " to ".join(
-        f"{each:,.0f}" for each in sorted(found["memory_mib"])[:: len(found["memory_mib"]) - 1]
-    )
+    alone = settled([Burst(**each) for each in found["bursts"]], 1)
+    memory = f"{min(found['memory_mib']):,.0f} to {max(found['memory_mib']):,.0f}"
     return (
-        f"{found['machine']}; {found['versions']}; commit {found['commit']}. Bursts of {events:,} "
-        f"events of {plan['users']:,} users, windows of {plan['window_events']} events, "
+        f"{found['machine']}; {found['versions']}; commit {found['commit']}. Bursts of "
+        f"{alone.events:,} events of {plan['users']:,} users, "
+        f"windows of {plan['window_events']} events, "
         f"{plan['hot_windows']:,} of them in memory; at one worker "
-        f"{median_of(bursts, 1, 'updates') / events:.2f} updates and "
-        f"{median_of(bursts, 1, 'windows_stored') / events:.2f} windows stored per event. Four "
+        f"{alone.updates / alone.events:.2f} updates and "
+        f"{alone.windows_stored / alone.events:.2f} windows stored per event. Four "
         f"workers took {memory} MiB each, encoder process included. One thread embeds "
         f"{texts['tokens_per_s']:,.0f} tokens/s ({texts['backend']})."
     )
