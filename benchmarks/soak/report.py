@@ -36,7 +36,8 @@ def figures(soaked: Soaked) -> dict[str, Any]:
         "second_worker": soaked.second_worker,
         "expired": soaked.expired,
         "users_left": soaked.users_left,
-        "strays": soaked.strays[:20],
+        "strays": len(soaked.strays),
+        "some_strays": soaked.strays[:20],
         "failures": soaked.failures(),
         "trends": [trend.figures() for trend in soaked.trends],
         "versions": {name: metadata.version(name) for name in _PACKAGES},
@@ -110,7 +111,7 @@ def write_page(found: dict[str, Any], page: Path) -> None:
         f"just before had found a capacity of {found['capacity_events_per_s']:,}. "
         f"{2 * len(found['second_worker'])} rebalances. "
         f"The first worker alone let {found['expired']:,} windows expire; "
-        f"{found['users_left']:,} users were left at the end, and {len(found['strays'])} of them "
+        f"{found['users_left']:,} users were left at the end, and {found['strays']:,} of them "
         f"had an update without a window or a window without an update. {said}",
         "",
         "![Memory, files, threads, disk and latency over the soak](assets/soak.png)",

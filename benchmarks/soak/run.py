@@ -18,6 +18,7 @@ from benchmarks.soak.people import ITEMS, catalogue
 from benchmarks.soak.sampling import BOUNDS, Sampler, Series
 from benchmarks.soak.scene import LoadProcess, SoakWorker, make_topics, settings_of
 from benchmarks.soak.trend import Trend, judge
+from state import codec
 from stream_app.kafka_server import KafkaServer
 from stream_app.sender import open_sender
 from stream_app.settings import Settings
@@ -63,7 +64,10 @@ class Soaked:
     trends: list[Trend] = field(default_factory=list)
     expired: int = 0
     strays: list[str] = field(default_factory=list)
-    """Users with an update but no window at the end, or the other way round."""
+    """Users with an update but no window at the end, or with a window but no update.
+
+    An update is deleted before its window: a window that has expired may still lie there.
+    """
     users_left: int = 0
 
     def failures(self) -> list[str]:
@@ -140,7 +144,8 @@ class _Course:
         self._first.stop()
         series = sampler.series | sampling.of_load(self._lines, self._epoch_s)
         alive = asyncio.run(_with_update(self._settings))
-        stored = self._stored()
+        counting, expired_windows = self._stored()
+        everyone = counting | expired_windows
         return Soaked(
             plan,
             capacity,
@@ -149,8 +154,8 @@ class _Course:
             self._there,
             self._trends(series),
             expired,
-            strays=sorted(key.decode() for key in alive ^ stored),
-            users_left=len(stored),
+            strays=sorted(key.decode() for key in (alive - everyone) | (counting - alive)),
+            users_left=len(everyone),
         )
 
     def _capacity(self) -> tuple[float, int]:
@@ -233,18 +238,27 @@ class _Course:
             "end of the backlog",
         )
 
-    def _stored(self) -> set[bytes]:
-        """Return the users whose windows lie in the stopped worker's RocksDB."""
-        found: set[bytes] = set()
+    def _stored(self) -> tuple[set[bytes], set[bytes]]:
+        """Return whose windows the stopped worker kept: those that count, and expired ones."""
+        sweep_ms = self._settings.window_policy().sweep_ms
+        counting: set[bytes] = set()
+        expired: set[bytes] = set()
         for path in self._first.datadir.glob("faust/**/windows-*.rocksdb"):
             database = rocksdict.Rdict(
                 str(path),
                 options=rocksdict.Options(raw_mode=True),
                 access_type=rocksdict.AccessType.read_only(),
             )
-            found |= {key for key in database.keys() if not key.startswith(b"\x00")}  # noqa: SIM118
+            newest_ms = {
+                key: codec.last_seen(stored).newest_ms
+                for key, stored in database.items()
+                if not key.startswith(b"\x00")
+            }
             database.close()
-        return found
+            stream_ms = max(newest_ms.values(), default=0)
+            for key, at_ms in newest_ms.items():
+                (expired if at_ms < stream_ms - sweep_ms else counting).add(key)
+        return counting, expired
 
     def _trends(self, series: dict[str, Series]) -> list[Trend]:
         plan = self._plan
