@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from state.masking import mask
+from state.pseudonyms import Pseudonyms
 
 
 class EventType(StrEnum):
@@ -54,6 +55,8 @@ class EventLimits(msgspec.Struct, frozen=True):
     """Types in whose texts addresses and numbers are masked (:mod:`state.masking`). Here and not
     behind :func:`decode`, so that whoever reads events, a worker, a replay, a verification or a
     training, reads the same texts."""
+    pseudonyms: Pseudonyms | None = None
+    """What takes the place of user ids. Here for the same reason."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -88,7 +91,8 @@ _WRONG_VALUE = re.compile(r"^Invalid enum value (?P<value>.+) - at `\$\.type`$")
 def decode(key: bytes | None, value: bytes | None, timestamp_ms: int, limits: EventLimits) -> Event:
     """Return the event in a record of the events topic.
 
-    ``timestamp_ms`` is the record's own time; it counts where the event names none.
+    ``timestamp_ms`` is the record's own time; it counts where the event names none. Texts are
+    masked and user ids replaced as ``limits`` say.
 
     Raises:
         InvalidEvent: with one of the reasons ``empty``, ``too-large``, ``not-json``,
@@ -120,6 +124,8 @@ def decode(key: bytes | None, value: bytes | None, timestamp_ms: int, limits: Ev
         masked = mask(event.text)
         if masked is not event.text:
             event = msgspec.structs.replace(event, text=masked)
+    if limits.pseudonyms is not None:
+        event = msgspec.structs.replace(event, user_id=limits.pseudonyms.of(event.user_id))
     if event.time_ms == _NO_TIME:
         return msgspec.structs.replace(event, time_ms=timestamp_ms)
     if event.time_ms < 0 or event.time_ms > timestamp_ms + limits.max_future_ms:

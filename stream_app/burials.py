@@ -42,6 +42,7 @@ class Burials:
     ) -> None:
         self._topic = settings.dead_letters_topic
         self._tell_whose = settings.log_personal_data
+        self._pseudonyms = settings.pseudonyms()
         self._producer = producer
         self._counts = counts
         self._meters = meters
@@ -90,10 +91,13 @@ class Burials:
                 self._tell(letters)
                 return
 
+    def _name(self, key: bytes | None) -> bytes | None:
+        return key if key is None or self._pseudonyms is None else self._pseudonyms.of_key(key)
+
     def _tell(self, letters: Sequence[DeadLetter]) -> None:
         if not log.isEnabledFor(logging.DEBUG):
             return
         for each in letters:
-            whose = f": key {each.key!r}, {each.detail}" if self._tell_whose else ""
+            whose = f": key {self._name(each.key)!r}, {each.detail}" if self._tell_whose else ""
             where = f"{each.topic}/{each.partition}@{each.offset}" if each.topic else "a text"
             log.debug("Dead letter, %s: %s%s", where, each.reason, whose)

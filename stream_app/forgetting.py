@@ -123,7 +123,7 @@ async def look(
     found = [
         _in_topic(settings.changelog_topic, view.window),
         _in_topic(settings.updates_topic, view.update),
-        _in_tables(settings.datadir, view.partition, user_id.encode()),
+        _in_tables(settings.datadir, view.partition, settings.key_of(user_id)),
         _in_cache(settings.datadir / "text-cache", texts),
     ]
     if api is not None:

@@ -21,7 +21,7 @@ _SLICE_RECORDS = 128
 
 
 class Decoded(NamedTuple):
-    """An event with its record's key and offset."""
+    """An event with its user's key, which is the record's unless it is a pseudonym, and offset."""
 
     key: bytes
     event: Event
@@ -34,13 +34,15 @@ def decode_records(
     """Return the events of these records and, beside them, what is none. Pure."""
     events: list[Decoded] = []
     dead: list[DeadLetter] = []
+    renamed = limits.pseudonyms is not None
     for record in records:
         try:
             event = decode(record.key, record.value, record.timestamp, limits)
         except InvalidEvent as error:
             dead.append(_letter(record, error, bool(limits.masked_types)))
         else:
-            events.append(Decoded(record.key, event, record.offset))
+            key = event.user_id.encode() if renamed else record.key
+            events.append(Decoded(key, event, record.offset))
     return events, dead
 
 

@@ -25,9 +25,10 @@ from pydantic import (
 
 from encoders.config import EncoderConfig
 from state.event import WRITTEN_TYPES, EventLimits, EventType
+from state.pseudonyms import Pseudonyms
 from state.window import WindowPolicy
 from stream_app.errors import FixSettings
-from stream_app.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
+from stream_app.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol, first_line
 from stream_app.logs import LogStyle
 
 PREFIX = "INTEREST_"
@@ -147,6 +148,11 @@ class Settings(BaseModel):
         "written",
         description="E-mail addresses, phone and card numbers in events' texts are masked before "
         "anything is stored: in what users write (search, review), or in every event's own text.",
+    )
+    pseudonym_key_file: Path | None = Field(
+        None,
+        description="File whose first line is a key, 32 characters or more: windows, updates and "
+        "logs then hold an HMAC of each user id in its place.",
     )
     max_future_ms: int = Field(
         _DAY_MS, ge=0, description="How far time_ms may lie ahead of the record's timestamp."
@@ -334,7 +340,30 @@ class Settings(BaseModel):
             max_text_chars=self.max_text_chars,
             max_future_ms=self.max_future_ms,
             masked_types=_MASKED_TYPES[self.mask_texts],
+            pseudonyms=self.pseudonyms(),
         )
+
+    def pseudonyms(self) -> Pseudonyms | None:
+        """Return what takes the place of user ids.
+
+        Raises:
+            FixSettings: the key cannot be read, or is too short.
+        """
+        if self.pseudonym_key_file is None:
+            return None
+        try:
+            return Pseudonyms(first_line(self.pseudonym_key_file, "pseudonym_key_file"))
+        except ValueError as error:
+            raise FixSettings(f"pseudonym_key_file {self.pseudonym_key_file}: {error}") from None
+
+    def key_of(self, user_id: str) -> bytes:
+        """Return the key under which windows and updates of a user are.
+
+        Raises:
+            FixSettings: as :meth:`pseudonyms`.
+        """
+        pseudonyms, key = self.pseudonyms(), user_id.encode()
+        return key if pseudonyms is None else pseudonyms.of_key(key)
 
     def window_policy(self) -> WindowPolicy:
         """Return the caps of a window."""

@@ -105,9 +105,14 @@ async def _must_be_of(
     if offset < (await consumer.beginning_offsets([tp]))[tp]:
         return  # deleted by retention meanwhile: nothing to compare with
     consumer.seek(tp, offset)
+    pseudonyms = settings.pseudonyms()
+
+    def key_of(record: ConsumerRecord) -> bytes:
+        return pseudonyms.of_key(record.key) if pseudonyms and record.key else record.key
+
     while await consumer.position(tp) <= offset:
         for record in (await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=1)).get(tp, ()):
-            if record.offset == offset and record.key != window.key:
+            if record.offset == offset and key_of(record) != window.key:
                 raise _made_anew(
                     settings,
                     tp,
@@ -119,8 +124,8 @@ async def _must_be_of(
 def _made_anew(settings: Settings, tp: TopicPartition, found: str) -> FixSettings:
     return FixSettings(
         f"{tp.topic}/{tp.partition} is not the log that the windows of {settings.changelog_topic} "
-        f"were made of: {found}. If the topic was deleted and made anew, set another app_id, whose "
-        "windows begin with it"
+        f"were made of: {found}. If the topic was deleted and made anew, or pseudonym_key_file has "
+        "changed, set another app_id, whose windows begin with it"
     )
 
 

@@ -78,9 +78,9 @@ async def look_up(settings: Settings, user_id: str) -> UserView:
     Raises:
         FixSettings, WaitForBroker: a topic is missing, the broker does not answer.
     """
-    key = user_id.encode()
     count = await partition_count(settings.kafka, settings.changelog_topic)
-    partition = partition_of(key, count)
+    partition = partition_of(user_id.encode(), count)  # that of their events
+    key = settings.key_of(user_id)
     window: Window | None = None
     last_era = 0
     async for record in _of_key(settings, settings.changelog_topic, partition, key):

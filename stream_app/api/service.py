@@ -52,6 +52,7 @@ class ReadApi:
         """Raise :class:`FixSettings` where the token is none."""
         self._inside = inside
         self._settings = settings = inside.settings
+        self._pseudonyms = settings.pseudonyms()
         token = token_of(settings)
         self._places = Places(
             str(inside.app.conf.canonical_url),
@@ -124,6 +125,8 @@ class ReadApi:
             number = partition_of(key, self._settings.partitions)
             if not self._holds(number):
                 return await self._forwarding.to_holder(request, self._places.holder(number))
+            if self._pseudonyms is not None:
+                key = self._pseudonyms.of_key(key)
             return await answer(request, self._found(user_id, key, number))
 
         return of_user

@@ -170,6 +170,9 @@ class _Verification:
         self._users = (
             None if request.users is None else frozenset(user.encode() for user in request.users)
         )
+        self._keys = (
+            None if request.users is None else frozenset(map(settings.key_of, request.users))
+        )
         self._done = 0
         self._total = 0
         self._show: Show = lambda done, total: None
@@ -255,7 +258,7 @@ class _Verification:
         )
 
     def _wanted(self, key: bytes) -> bool:
-        return self._users is None or key in self._users
+        return self._keys is None or key in self._keys
 
     def _moved(self, count: int) -> None:
         self._done += count

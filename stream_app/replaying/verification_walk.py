@@ -90,14 +90,17 @@ class Walk:
         windows, known = self._windows, self._known
         ahead, wanted = self._ahead, self._wanted
         verified, limits, policy = self._verified, self._limits, self._policy
+        pseudonyms = limits.pseudonyms
         for record in records:
             offset, key = record.offset, record.key
+            if pseudonyms is not None and key is not None:
+                key = pseudonyms.of_key(key)
             while ahead and ahead[-1].applied_offset < offset:
                 self._look_at(ahead.pop())
             verified.events += 1
             looked_at = key is None or wanted(key)
             try:
-                event = decode(key, record.value, record.timestamp, limits)
+                event = decode(record.key, record.value, record.timestamp, limits)
             except InvalidEvent:
                 verified.dead_letters += looked_at
                 continue
