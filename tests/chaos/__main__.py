@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 
 from tests.chaos import record
-from tests.chaos.report import page, recovery_part
+from tests.chaos.recovery import recovery_part
+from tests.chaos.report import page
 from tests.chaos.running import run_all
 from tests.harness.inflicting import Outcome
 from tests.harness.plan import draw
@@ -52,15 +53,16 @@ def run(
 
 @app.command()
 def plan(
-    seed: int,
+    seeds: list[int],
+    jobs: Annotated[int, typer.Option(min=1, help="Plans side by side.")] = 1,
     kind: Kind = "",
     record_file: RecordFile = FOLDER / "results.jsonl",
 ) -> None:
-    """Play the plan of one seed again, and say all of it."""
-    drawn = draw(seed, kind)
-    out.print(drawn)
-    (outcome,) = _play([seed], kind, minutes=math.inf, jobs=1, record_file=record_file)
-    raise typer.Exit(0 if outcome.passed else 1)
+    """Play the plans of some seeds again, and say all of them."""
+    for seed in seeds:
+        out.print(draw(seed, kind))
+    outcomes = _play(seeds, kind, minutes=math.inf, jobs=jobs, record_file=record_file)
+    raise typer.Exit(0 if all(outcome.passed for outcome in outcomes) else 1)
 
 
 @app.command()
@@ -75,7 +77,7 @@ def report(
     lines = list(record.read([file]))
     records = [line for line in lines if isinstance(line, record.Record)]
     sessions = [line for line in lines if isinstance(line, record.Session)]
-    page_file.write_text(page(records, sessions, recovery_part(recovery)))
+    page_file.write_text(page(records, sessions, recovery_part(recovery, page_file.parent)))
     out.print(f"{page_file}: {len(records)} plans")
 
 

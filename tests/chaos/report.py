@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -95,11 +94,26 @@ def _failed(records: Sequence[Record]) -> str:
             .replace("|", "/")
             .replace("<", "(")
             .replace(">", ")"),
+            _since(record, records),
         )
         for record in records
         if not record.passed
     ]
-    return _table(("seed", "faults", "commit", "what was found"), rows) if rows else "None."
+    heads = ("seed", "faults", "commit", "what was found", "since")
+    return _table(heads, rows) if rows else "None."
+
+
+def _since(failed: Record, records: Sequence[Record]) -> str:
+    """Return how plans with these faults went afterwards, on other commits."""
+    later = [
+        record
+        for record in records
+        if not set(record.faults).isdisjoint(failed.faults)
+        and record.at > failed.at
+        and record.commit != failed.commit
+    ]
+    passed = sum(record.passed for record in later)
+    return f"{passed} of {len(later)} passed" if later else "not played"
 
 
 def _seeds(records: Sequence[Record]) -> str:
@@ -125,14 +139,6 @@ def _environment(sessions: Sequence[Session], records: Sequence[Record]) -> str:
     used = [session for session in sessions if session.commit in commits]
     told = dict.fromkeys(f"- {session.machine}: {session.versions}" for session in used)
     return "\n".join(told)
-
-
-def recovery_part(path: Path) -> str:
-    """Return the part on recovery times, from what ``benchmarks.recovery`` wrote."""
-    if not path.exists():
-        return ""
-    found = json.loads(path.read_text())
-    return "\n".join(["## Recovery times", "", *found["words"], "", *found["table"]])
 
 
 def _ranges(seeds: Iterable[int]) -> str:
