@@ -113,6 +113,7 @@ def join(
         lambda: topics.committed(settings),
         counts,
         sweep_ms=settings.window_policy().sweep_ms,
+        dirty_users_max=settings.dirty_users_max,
     )
     item_vectors = ItemVectors(
         catalogue,

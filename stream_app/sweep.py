@@ -28,9 +28,7 @@ _LOOP_SHARE = 0.02
 _PASSES_PER_SPAN = 50
 """A partition is looked through again when stream time has moved on by this part of the span: a
 silent user stays at most a fiftieth longer than the settings say, and the time of one pass."""
-_DIRTY_USERS_MAX = 4096
-"""Of a partition, at which the sweep waits for a checkpoint."""
-_EXPIRING_USERS_MAX = 2048
+_EXPIRING_USERS_MAX = 8192
 """Users whose deletions are waited for at once: a round takes as long for one as for many, seconds
 where the worker cannot keep up."""
 _PAUSE_S = 0.5
@@ -69,13 +67,16 @@ class Sweep:
         counts: Counts,
         *,
         sweep_ms: int,
+        dirty_users_max: int,
     ) -> None:
+        """At a partition's share of ``dirty_users_max`` the sweep waits for a checkpoint."""
         self._partitions = partitions
         self._want_round = want_round
         self._checkpoints = checkpoints
         self._committed = committed
         self._counts = counts
         self._sweep_ms = sweep_ms
+        self._dirty_users_max = dirty_users_max
         self._swept_to_ms: dict[Partition, int] = {}
 
     async def run(self) -> None:
@@ -149,10 +150,12 @@ class Sweep:
                 partition.dirty[key] = state
                 self._counts.expired += 1
         partition.expiring.clear()
-        while len(partition.dirty) > _DIRTY_USERS_MAX:  # deletions stay bounded, too
-            if not await self._checkpoints.attempt(partition):
-                partition.must_be_ours()
-                await asyncio.sleep(_RETRY_S)
+        share = self._dirty_users_max // max(1, len(list(self._partitions())))
+        while len(partition.dirty) > share:  # deletions stay bounded, too
+            if await self._checkpoints.attempt(partition):
+                break  # what has been folded since is not ours to wait for
+            partition.must_be_ours()
+            await asyncio.sleep(_RETRY_S)
 
 
 def _mark(partition: Partition, keys: Sequence[bytes]) -> bool:

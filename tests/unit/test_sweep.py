@@ -88,6 +88,7 @@ class World:
             commits,
             self.counts,
             sweep_ms=POLICY.sweep_ms,
+            dirty_users_max=10_000,
         )
 
 
