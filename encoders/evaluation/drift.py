@@ -16,8 +16,8 @@ import numpy.typing as npt
 from encoders.interface import Float32
 
 NEIGHBOURS = 10
-_ASKED_MAX = 2_000
-"""Users whose neighbours are looked for, among all: a mean over 2,000 is sure to a hundredth."""
+_ASKED_MAX = 10_000
+"""Users whose neighbours are looked for, among all: half a minute for so many among 20,000."""
 _PAIRED_MAX = 700
 """Users whose similarities to each other are ranked: 245,000 pairs."""
 _BLOCK = 256
@@ -52,6 +52,8 @@ class Drift:
     zero: tuple[int, int]
     """How many have a zero vector in the one and in the other."""
     norms: tuple[Spread, Spread]
+    lengths: tuple[Float64, Float64]
+    """[N] each: norms of the vectors compared."""
     asked: npt.NDArray[np.int64]
     """[Q] places, among the compared, of those whose neighbours were looked for."""
     kept: Float64
@@ -85,6 +87,7 @@ def drift(one: Float32, other: Float32, *, same_space: bool, seed: int = 0) -> D
         return None
     zero = (int((~places(one)).sum()), int((~places(other)).sum()))
     norms = tuple(Spread.of(np.linalg.norm(rows, axis=1)) for rows in (one, other))
+    lengths = tuple(np.linalg.norm(rows[both].astype(np.float64), axis=1) for rows in (one, other))
     left, right = (_unit(rows[both]) for rows in (one, other))
     random = np.random.default_rng(seed)
     asked = np.sort(random.permutation(len(left))[:_ASKED_MAX])
@@ -95,6 +98,7 @@ def drift(one: Float32, other: Float32, *, same_space: bool, seed: int = 0) -> D
         compared=len(left),
         zero=zero,
         norms=(norms[0], norms[1]),
+        lengths=(lengths[0], lengths[1]),
         asked=asked,
         kept=common / count,
         jaccard=common / (2 * count - common),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders import EncoderError, model_bundle
-from encoders.evaluation.drift import NEIGHBOURS, drift
+from encoders.evaluation.drift import NEIGHBOURS, drift, places
 from encoders.evaluation.pages import Picture, html_page
 from encoders.interface import Float32
 from stream_app.errors import FixData, FixSettings
@@ -64,8 +64,7 @@ async def compare(settings: Settings, name: str, command: str, most_users: int) 
         only_shadow=len(theirs - mine),
         at_other_offsets=elsewhere,
         sampled_of=len(mine & theirs),
-        user_ids=_placed(pairs),
-        vectors=_part("users", *_rows(pairs), same_space=same_space),
+        vectors=_part("users", list(pairs), *_rows(pairs), same_space=same_space),
         granularities=_granularities(pairs, same_space=same_space),
         items=_item_part(*items, same_space=same_space),
         notes=_notes(elsewhere, same_space=same_space),
@@ -106,11 +105,6 @@ def _pairs(
     return pairs, elsewhere
 
 
-def _placed(pairs: Pairs) -> list[str]:
-    """Return the users that ``drift`` compares, in its order: those with no vector of zero."""
-    return [user for user, (one, other) in pairs.items() if one.vector.any() and other.vector.any()]
-
-
 def _rows(pairs: Pairs) -> tuple[Float32, Float32]:
     return (
         np.array([one.vector for one, _ in pairs.values()]),
@@ -131,20 +125,22 @@ def _granularities(pairs: Pairs, *, same_space: bool) -> list[Part]:
         names |= dict.fromkeys(n for n in pair[0].granularities if n in pair[1].granularities)
     parts = []
     for name in names:
-        both = [
-            (one.granularities[name], other.granularities[name])
-            for one, other in pairs.values()
+        both = {
+            user: (one.granularities[name], other.granularities[name])
+            for user, (one, other) in pairs.items()
             if name in one.granularities and name in other.granularities
-        ]
-        rows = np.array([one for one, _ in both]), np.array([other for _, other in both])
-        parts.append(_part(name, *rows, same_space=same_space))
+        }
+        rows = (np.array([pair[at] for pair in both.values()]) for at in (0, 1))
+        parts.append(_part(name, list(both), *rows, same_space=same_space))
     return parts
 
 
-def _part(name: str, one: Float32, other: Float32, *, same_space: bool) -> Part:
+def _part(name: str, ids: Sequence[str], one: Float32, other: Float32, *, same_space: bool) -> Part:
     same = same_space and one.shape[1:] == other.shape[1:]
     found = drift(one, other, same_space=same)
-    return Part(name, found, "" if found else _TOO_FEW)
+    if found is None:
+        return Part(name, None, _TOO_FEW)
+    return Part(name, found, ids=[ids[at] for at in np.flatnonzero(places(one) & places(other))])
 
 
 async def _items(settings: Settings, model_id: str) -> ItemSpace:
@@ -157,7 +153,8 @@ def _item_part(one: ItemSpace, other: ItemSpace, *, same_space: bool) -> Part:
     if not both:
         return Part("items", None, "no item has a vector of each model (publish_item_vectors)")
     left, right = map(list, zip(*both, strict=True))
-    return _part("items", one.vectors[left], other.vectors[right], same_space=same_space)
+    ids = [one.item_ids[at] for at in left]
+    return _part("items", ids, one.vectors[left], other.vectors[right], same_space=same_space)
 
 
 def _related(settings: Settings, shadow_model: str | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,26 @@ class Part:
     drift: Drift | None
     reason: str = ""
     """Why there is nothing."""
+    ids: Sequence[str] = ()
+    """Of the users or items compared, in the order of the arrays of ``drift``."""
+
+    def each(self) -> dict[str, dict[str, Any]]:
+        """Return what was found of each id; neighbours are looked for of some only."""
+        drift = self.drift
+        if drift is None:
+            return {}
+        kept = dict(zip(drift.asked.tolist(), drift.kept.tolist(), strict=True))
+        found = {}
+        for at, name in enumerate(self.ids):
+            figures: dict[str, Any] = {
+                "norms": [round(float(lengths[at]), 6) for lengths in drift.lengths],
+                "aligned_cosine": round(float(drift.aligned[at]), 6),
+                "neighbours_kept": round(kept[at], 4) if at in kept else None,
+            }
+            if drift.cosine is not None:
+                figures["cosine"] = round(float(drift.cosine[at]), 6)
+            found[name] = figures
+        return found
 
 
 @dataclass(frozen=True)
@@ -51,8 +71,6 @@ class Report:
     """Users left out because the two vectors are not of the same window."""
     sampled_of: int
     """Users that the sample was drawn from."""
-    user_ids: list[str]
-    """Of the users compared, in the order of ``vectors``' arrays."""
     vectors: Part
     granularities: list[Part]
     items: Part
@@ -79,17 +97,16 @@ class Report:
         }
 
     def _users(self) -> list[dict[str, Any]]:
-        drift = self.vectors.drift
-        if drift is None:
-            return []
+        by_granularity = {part.name: part.each() for part in self.granularities if part.drift}
         return [
             {
-                "user": self.user_ids[at],
-                "neighbours_kept": round(float(kept), 4),
-                "aligned_cosine": round(float(drift.aligned[at]), 6),
+                "user": user,
+                **figures,
+                "granularities": {
+                    name: each[user] for name, each in by_granularity.items() if user in each
+                },
             }
-            | ({} if drift.cosine is None else {"cosine": round(float(drift.cosine[at]), 6)})
-            for at, kept in zip(drift.asked.tolist(), drift.kept, strict=True)
+            for user, figures in self.vectors.each().items()
         ]
 
 
@@ -184,7 +201,7 @@ def _most_changed(report: Report) -> Iterator[Block]:
     order = np.lexsort((drift.aligned[drift.asked], drift.kept))[:_SHOWN_USERS]
     rows = [
         (
-            report.user_ids[drift.asked[at]],
+            report.vectors.ids[drift.asked[at]],
             f"{drift.kept[at]:.1f}",
             f"{drift.aligned[drift.asked[at]]:.3f}",
         )

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from encoders.evaluation.drift import drift
 from stream_app.replaying.drift import write
@@ -28,9 +29,11 @@ def report() -> Report:
         only_shadow=1,
         at_other_offsets=0,
         sampled_of=USERS,
-        user_ids=[f"user-{n}" for n in range(USERS)],
-        vectors=Part("users", both),
-        granularities=[Part("granularities", None, "not published")],
+        vectors=Part("users", both, ids=[f"user-{n}" for n in range(USERS)]),
+        granularities=[
+            Part("word", both, ids=[f"user-{n}" for n in range(USERS - 1)]),
+            Part("granularities", None, "not published"),
+        ],
         items=Part("items", both),
         notes=["Neighbours are the 10 of the highest cosine."],
     )
@@ -50,6 +53,12 @@ def test_page_figures_and_plots(tmp_path: Path) -> None:
     worst = min(figures["users"], key=lambda user: user["aligned_cosine"])
     assert worst["user"] == "user-7"
     assert worst["cosine"] < 0.9
+    assert len(figures["users"]) == USERS
+    assert worst["granularities"]["word"]["aligned_cosine"] == worst["aligned_cosine"]
+    assert figures["users"][-1]["granularities"] == {}, "without a word vector of both"
+    assert worst["norms"] == pytest.approx(
+        [float(lengths[7]) for lengths in made.vectors.drift.lengths], abs=1e-5
+    )
     # The table of those who changed most begins with who kept fewest neighbours.
     fewest = min(figures["users"], key=lambda u: (u["neighbours_kept"], u["aligned_cosine"]))
     first = page.split("Users who changed most")[1].split("<tr><td>")[1].split("<")[0]
