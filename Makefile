@@ -7,7 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 EVENTS ?= 20000
-MINUTES ?= 30
 TESTS ?= tests
 PROCESSES ?= 3
 
@@ -52,10 +51,9 @@ test: $(VENV)/.installed  ## every test
 	@$(BIN)/python -m tests.harness.chromium  # for the dashboard's; they are skipped without one
 	$(BIN)/python -m pytest $(TESTS) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-MINUTES ?= 10
 JOBS ?= 2
 chaos: $(VENV)/.installed  ## random plans of faults until the time is over
-	$(BIN)/python -m tests.chaos run --minutes $(MINUTES) --jobs $(JOBS) \
+	$(BIN)/python -m tests.chaos run --minutes $(or $(MINUTES),10) --jobs $(JOBS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(KIND),--kind $(KIND)) $(if $(RECORD),--record $(RECORD))
 
 lint: $(VENV)/.installed  ## style, types, import contracts, licences, known vulnerabilities
@@ -70,7 +68,7 @@ bench: $(VENV)/.installed-bench  ## speed against the peers
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 soak: $(VENV)/.installed  ## does anything grow? Exit code 1 names it
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(if $(RATE_MAX),--rate-max $(RATE_MAX))
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) $(if $(RATE_MAX),--rate-max $(RATE_MAX))
 
 lock: $(UV)  ## resolve the pinned versions anew; bench first, for its peers hold versions back
 	$(LOCK) --upgrade --extra bench --output-file requirements/bench.txt

@@ -99,7 +99,7 @@ def _say(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verify_movielens")
-    parser.add_argument("--quick", action="store_true", help="the first 100,000 ratings")
+    parser.add_argument("--quick", action="store_true", help="the first 400,000 ratings")
     parser.add_argument("--stub", action="store_true", help="no language model: the rest alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="interest-verify-bench-") as name:

@@ -23,7 +23,7 @@ def _plan(arguments: argparse.Namespace) -> SoakPlan:
     if arguments.smoke:
         return SoakPlan(
             minutes=arguments.minutes, cycle_s=12, warm_up_s=6, burst_s=3, sample_s=1,
-            encoder="stub", partitions=4, speed=1_200, rate_max=500,
+            encoder="stub", smoke=True, partitions=4, speed=1_200, rate_max=500,
         )  # fmt: skip
     return SoakPlan(
         minutes=arguments.minutes,

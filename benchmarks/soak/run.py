@@ -45,6 +45,8 @@ class SoakPlan:
     """Events per second at most, for a machine that others use, too; 0: no such bound."""
     sample_s: float = 5.0
     encoder: str = "transformer"
+    smoke: bool = False
+    """So short that nothing is judged."""
     partitions: int = 4
     """So few that the changelog's first segments are full, and compacted, within the warm-up."""
     speed: float = 30.0
@@ -78,6 +80,9 @@ class Soaked:
             for trend in self.trends
             if trend.fails
         ]
+        unjudged = [trend.name for trend in self.trends if not trend.judged]
+        if unjudged and not self.plan.smoke:
+            found.append(f"too short for a verdict on {', '.join(unjudged)}: take more minutes")
         if not self.expired:
             found.append("nobody expired")
         if self.strays:

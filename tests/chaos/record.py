@@ -51,6 +51,7 @@ class Record:
     events: int
     lives: int
     stale_written: int
+    stale_windows: int
     compacted: int
     stale_dropped: int
     intrusions: int
@@ -76,6 +77,7 @@ class Record:
             events=outcome.events,
             lives=outcome.lives,
             stale_written=outcome.stale_written,
+            stale_windows=outcome.stale_windows,
             compacted=outcome.compacted,
             stale_dropped=outcome.stale_dropped,
             intrusions=outcome.intrusions,

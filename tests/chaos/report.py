@@ -76,11 +76,15 @@ def _zombies(records: Sequence[Record]) -> str:
     if not zombies:
         return ""
     wrote = [record for record in zombies if record.stale_written]
+    windows = sum(bool(record.stale_windows) for record in wrote)
+    dropped = sum(bool(record.stale_dropped) for record in zombies)
     return (
-        f"{len(zombies)} zombies: {len(wrote)} of them wrote behind their successors, "
+        f"{len(zombies)} zombies: {len(wrote)} of them wrote behind their successors ({windows} of "
+        "these, of those that were told apart, windows into the changelog), "
         f"{sum(r.stale_written for r in zombies):,} records in all. Compaction then removed "
         f"{sum(r.compacted for r in zombies):,} records, and the third owner's windows and every "
-        "last update were right in each plan."
+        f"last update were right in each plan. In {dropped} the reader saw stale updates and "
+        "dropped them."
     )
 
 

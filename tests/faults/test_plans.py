@@ -1,4 +1,4 @@
-"""A short selection of plans, whose faults meet every stage of an event's way once.
+"""A short selection of plans: every stage of an event's way once, and some of the world around.
 
 ``make chaos`` plays random ones. These are side by side, for most of their time is waiting for
 sessions to end; each test waits for its own plan.
@@ -34,6 +34,9 @@ _SELECTION: dict[str, Plan] = {
         with_faults(9, ("worker.freeze", "worker.kill-all")),
         with_faults(10, ("zombie.before-changelog",)),
         with_faults(11, ("zombie.before-update",)),
+        with_faults(12, ("network.produce-vanishes",)),
+        with_faults(13, ("network.slow",)),
+        with_faults(14, ("encoder.short-of-memory",)),
     )
 }
 

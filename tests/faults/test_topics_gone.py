@@ -57,3 +57,15 @@ def test_a_topic_deleted_under_the_worker_stops_it(name: str, stream: Stream) ->
     stream.client.delete_topics([topic])
     stream.send(LOAD.messages()[:50])
     assert f"topics were deleted or changed: missing topics: {topic}" in told_at_its_end(worker)
+
+
+def test_windows_on_disk_ahead_of_a_changelog_made_anew_are_refused(stream: Stream) -> None:
+    """Their changelog offsets point behind its end: what is stored could never be restored."""
+    topic = stream.settings.changelog_topic
+    worker = working(stream)
+    stream.stop_workers()
+    stream.client.delete_topics([topic])
+    eventually(lambda: topic not in stream.client.topics(), within_s=30, what="the topic gone")
+    stream.create_topics()
+    worker.start()
+    assert f"are ahead of {topic}" in told_at_its_end(worker)

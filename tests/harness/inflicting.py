@@ -37,6 +37,8 @@ class Outcome:
     events: int = 0
     stale_written: int = 0
     """Records that a zombie wrote behind newer ones."""
+    stale_windows: int = 0
+    """Of these, windows in the changelog; the others are updates."""
     compacted: int = 0
     """Records that a forced compaction removed."""
     stale_dropped: int = 0
@@ -75,6 +77,7 @@ def play(plan: Plan, bootstrap: str, folder: Path) -> Outcome:
         time.monotonic() - started,
         events=events,
         stale_written=stream.tools.get("stale_written", 0),
+        stale_windows=stream.tools.get("stale_windows", 0),
         compacted=stream.tools.get("compacted", 0),
         stale_dropped=followed.dropped,
         intrusions=counts["intrusions"],

@@ -167,6 +167,6 @@ def _draw_settings(
     }
     if random_.random() < 0.25:
         drawn |= TIGHT
-    if workers > 1 and random_.random() < 0.4:
+    if not alone and random_.random() < 0.4:
         drawn["standby_replicas"] = 1
     return drawn

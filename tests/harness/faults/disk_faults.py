@@ -60,7 +60,8 @@ def damaged_while_up(scene: Scene, random_: random.Random) -> None:
     # the next events push them out.
     scene.stir(random_)
     scene.stream.drain()
-    damage_tables(worker, random_)
+    damaged = damage_tables(worker, random_)
+    assert damaged or len(scene.workers) > 1
     worker.ended_by_test = True
     scene.stream.send(of_fat_users(random_, mark + 1, 10))
     if len(scene.workers) == 1:
@@ -98,8 +99,7 @@ def full(scene: Scene, random_: random.Random) -> None:
     """No byte is left on the disk: the worker ends, will not start, and goes on once there is."""
     disk: SmallDisk = scene.stream.tools[_DISK]
     worker = scene.stream.workers[0]
-    if worker not in scene.workers:  # an earlier fault has ended it for good
-        return
+    assert worker in scene.workers
     disk.fill()
     wait_ended(scene, worker, random_)
     disk.release()
@@ -209,4 +209,9 @@ FAULTS = {
     "damaged-while-up": FaultSpec(damaged_while_up, settings=COLD, over_s=25),
 }
 if not why_not():
-    FAULTS["full"] = FaultSpec(full, prepare=small_disk_for_the_first_worker, over_s=25)
+    FAULTS["full"] = FaultSpec(
+        full,
+        prepare=small_disk_for_the_first_worker,
+        over_s=25,
+        combines=False,  # another fault might end this very worker for good
+    )

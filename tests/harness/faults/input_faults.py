@@ -102,8 +102,8 @@ FAULTS = {
     "new-users": FaultSpec(new_users, refolds=False),
     "one-user": FaultSpec(
         nothing,
-        told="50,000 events of one user.",
-        load={"users": 1, "events": 50_000, "forget": 0.0},
+        told="A million events of one user.",
+        load={"users": 1, "events": 1_000_000, "forget": 0.0},
         refolds=False,
     ),
     "mostly-doubled": FaultSpec(
