@@ -178,3 +178,16 @@ def test_gaps_at_the_end_do_not_make_it_hang_and_a_lost_beginning_is_said(
     assert "partition 2" not in notes
     replay.verify(everything, everything)
     assert plan_topic(stream.settings, "gaps") in stream.client.topics()
+
+    more = Load(events=400, users=20, seed=27)
+    stream.send(more.messages())
+    overtaken = {0: ends[0] + 5}
+    stream.client.delete_records(stream.settings.events_topic, overtaken)
+    extended = Replay(stream, "gaps", "--extend").start()
+    assert isinstance(extended, Replay)
+    said = "\n".join(extended.finished()["notes"])
+    assert (
+        f"partition 0: the replay had come to offset {ends[0]}, the log now begins at "
+        f"{overtaken[0]}: what lay between is gone"
+    ) in said
+    assert "partition 1: the replay had come" not in said

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 
 import pytest
 
 from stream_app.reader import Change, LatestUpdates
+from stream_app.replaying import group
 from stream_app.settings import Settings
 from stream_app.updates import decode
 from tests.broker.test_command_line import command
@@ -111,6 +113,7 @@ def test_from_a_point_on_windows_are_anew_or_kept_or_only_published_again(
     touched = {r.key for r in events if r.offset >= points[r.partition]}
     before = stream.updates()
 
+    _a_time_is_the_first_events_from_then_on(stream, events)
     again = rewound(stream, "--to", said, "--keep-windows", "--yes")
     assert sum(each["users_anew"] for each in again) == len(touched)
     worker.start()
@@ -119,6 +122,7 @@ def test_from_a_point_on_windows_are_anew_or_kept_or_only_published_again(
     assert worker.count("redelivered") == worker.count("records") == 100 * len(points)
     assert {record.key for record in newer(before, stream.updates())} == touched
 
+    _cut_off(stream, points)
     rewound(stream, "--to", said, "--yes")
     worker.start()
     stream.drain()
@@ -135,3 +139,23 @@ def test_from_a_point_on_windows_are_anew_or_kept_or_only_published_again(
     ahead = command(stream, "rewind", "--to", "0:99999", "--yes")
     assert ahead.returncode == 2
     assert "lies ahead of the committed" in ahead.stderr
+
+
+def _cut_off(stream: Stream, points: dict[int, int]) -> None:
+    """Do what a rewind does that ends before it has marked the changelog."""
+    settings = stream.settings
+    asyncio.run(group.set_offsets(settings.kafka, settings.app_id, settings.events_topic, points))
+
+
+def _a_time_is_the_first_events_from_then_on(stream: Stream, events: list[Record]) -> None:
+    at_ms = sorted(event.timestamp_ms for event in events)[len(events) // 2]
+    first = {
+        number: min(
+            event.offset
+            for event in events
+            if event.partition == number and event.timestamp_ms >= at_ms
+        )
+        for number in {event.partition for event in events if event.timestamp_ms >= at_ms}
+    }
+    planned = rewound(stream, "--to", str(at_ms), "--dry-run")
+    assert {each["partition"]: each["to"] for each in planned if each["events"]} == first
