@@ -373,7 +373,8 @@ class LeasedConsumerThread(driver.AIOKafkaConsumerThread):
         Stock Faust crashes on a lost broker, and afterwards takes the offsets for committed.
         """
         consumer = self._ensure_consumer()
-        wanted = {tp: OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        # Faust has pairs of its own, too, where it has seen a gap; aiokafka refuses those.
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
         while wanted and not self.should_stop:
             try:
                 await consumer.commit(wanted)

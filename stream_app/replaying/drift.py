@@ -140,7 +140,9 @@ def _part(name: str, ids: Sequence[str], one: Float32, other: Float32, *, same_s
     found = drift(one, other, same_space=same)
     if found is None:
         return Part(name, None, _TOO_FEW)
-    return Part(name, found, ids=[ids[at] for at in np.flatnonzero(places(one) & places(other))])
+    return Part(
+        name, found, ids=[ids[at] for at in np.flatnonzero(places(one) & places(other)).tolist()]
+    )
 
 
 async def _items(settings: Settings, model_id: str) -> ItemSpace:

@@ -68,4 +68,8 @@ def test_windows_on_disk_ahead_of_a_changelog_made_anew_are_refused(stream: Stre
     eventually(lambda: topic not in stream.client.topics(), within_s=30, what="the topic gone")
     stream.create_topics()
     worker.start()
-    assert f"are ahead of {topic}" in told_at_its_end(worker)
+    worker.ended_by_test = True
+    assert worker.wait(60) == FixSettings.exit_code, worker.log_tail()
+    line = worker.log.read_text().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert f"are ahead of {topic}" in line
