@@ -86,6 +86,18 @@ def test_the_settings_are_settings_and_leave_every_worker_two_partitions() -> No
         assert source["configMapRef"]["name"] == MANIFESTS["ConfigMap"]["metadata"]["name"]
 
 
+def test_workers_find_each_other_by_the_names_that_the_service_gives_them() -> None:
+    stateful = MANIFESTS["StatefulSet"]["spec"]
+    name, url = container_of("StatefulSet")["env"]
+    assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    host = f"$({name['name']}).{stateful['serviceName']}"
+    (port,) = (each["containerPort"] for each in container_of("StatefulSet")["ports"])
+    assert url == {"name": "INTEREST_HTTP_URL", "value": f"http://{host}:{port}"}
+    assert MANIFESTS["Service"]["metadata"]["name"] == stateful["serviceName"]
+    example = url["value"].replace("$(POD_NAME)", "interest-stream-0")
+    assert load(environ={url["name"]: example}).http_url == example
+
+
 def test_all_run_the_same_image_by_its_command_line() -> None:
     worker, topics = container_of("StatefulSet"), container_of("Job")
     assert worker["image"] == topics["image"]
