@@ -170,8 +170,11 @@ class _Verification:
         self._users = (
             None if request.users is None else frozenset(user.encode() for user in request.users)
         )
+        pseudonyms = settings.pseudonyms()
         self._keys = (
-            None if request.users is None else frozenset(map(settings.key_of, request.users))
+            self._users
+            if self._users is None or pseudonyms is None
+            else frozenset(map(pseudonyms.of_key, self._users))
         )
         self._done = 0
         self._total = 0

@@ -90,23 +90,20 @@ class Walk:
         windows, known = self._windows, self._known
         ahead, wanted = self._ahead, self._wanted
         verified, limits, policy = self._verified, self._limits, self._policy
-        pseudonyms = limits.pseudonyms
         for record in records:
-            offset, key = record.offset, record.key
-            if pseudonyms is not None and key is not None:
-                key = pseudonyms.of_key(key)
+            offset = record.offset
             while ahead and ahead[-1].applied_offset < offset:
                 self._look_at(ahead.pop())
             verified.events += 1
-            looked_at = key is None or wanted(key)
             try:
                 event = decode(record.key, record.value, record.timestamp, limits)
             except InvalidEvent:
-                verified.dead_letters += looked_at
+                verified.dead_letters += self._is_of_wanted(record.key)
                 continue
+            key = record.key if limits.pseudonyms is None else event.user_id.encode()
             if event.type is not EventType.FORGET and event.time_ms > self._stream_ms:
                 self._stream_ms = event.time_ms  # of everybody's events
-            if not looked_at:
+            if not wanted(key):
                 continue
             if known is not None and key not in known:
                 if event.type is not EventType.FORGET:
@@ -118,6 +115,11 @@ class Walk:
                 self._forgotten[key] = offset
             else:
                 windows[key] = after
+
+    def _is_of_wanted(self, key: bytes | None) -> bool:
+        """Tell it of a record that is no event."""
+        pseudonyms = self._limits.pseudonyms
+        return key is None or self._wanted(key if pseudonyms is None else pseudonyms.of_key(key))
 
     def finish(self) -> None:
         """Look at the rest, and for what should have been published and was not."""

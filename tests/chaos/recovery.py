@@ -27,7 +27,9 @@ def recovery_part(path: Path, pages: Path) -> str:
 def _draw(rows: list[dict[str, float]], path: Path) -> None:
     users = [row["users"] for row in rows]
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name in (name for name in rows[0] if name != "users"):
+    for name in rows[0]:
+        if name == "users":
+            continue
         axis.plot(users, [row[name] for row in rows], marker="o", label=name.replace("_", ", "))
     axis.set(xscale="log", yscale="log", xlabel="users", ylabel="seconds to the first update")
     axis.grid(visible=True, which="both", alpha=0.2)
