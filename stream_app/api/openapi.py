@@ -58,7 +58,7 @@ def document(settings: Settings) -> dict[str, Any]:
         "info": {
             "title": "interest-stream",
             "version": version("interest-stream"),
-            "description": "What a worker knows of its users. It reads, and changes nothing.",
+            "description": "What a worker knows of its users. It reads, and changes no user.",
         },
         "security": [{"token": []}],
         "paths": {

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from encoders.interface import EncoderInfo
+from state.masking import mask
 from stream_app.api import openapi, requests
 from stream_app.api.admission import Token, admission, token_of
 from stream_app.api.answers import AudienceRequest, EmbedAnswer, EmbedRequest
@@ -182,7 +183,7 @@ class ReadApi:
         parts, info = self._ready()
         return as_json(
             await audience(
-                asked.text,
+                self._as_stored(asked.text),
                 int(asked.k),
                 users=self._users,
                 encoder=self._encoder,
@@ -197,9 +198,14 @@ class ReadApi:
         asked = await requests.body(request, EmbedRequest, self._settings.api_max_body_bytes)
         self._must_be_short(asked.texts)
         parts, info = self._ready()
-        vectors = await self._encoder.texts(parts.encoder, asked.texts)
+        texts = [self._as_stored(text) for text in asked.texts]
+        vectors = await self._encoder.texts(parts.encoder, texts)
         numbers = [None if vector is None else vector.tolist() for vector in vectors]
         return as_json(EmbedAnswer(info.model_id, info.dimensions, numbers))
+
+    def _as_stored(self, text: str) -> str:
+        """Return a text as a user's is stored: its vector is cached, and may be a dead letter."""
+        return text if self._settings.mask_texts == "off" else mask(text)
 
     def _must_be_short(self, texts: list[str]) -> None:
         most = self._settings.max_text_chars

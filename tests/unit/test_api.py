@@ -279,6 +279,15 @@ async def test_texts_get_the_vectors_that_items_of_these_texts_have(served: Serv
     assert blank == [0.0] * DIMENSIONS
 
 
+async def test_texts_are_masked_as_those_of_events_are(served: ServedApi) -> None:
+    """Their vectors are cached, and one that cannot be embedded becomes a dead letter."""
+    async with serving(served) as (client,):
+        body = {"texts": ["write to anna@example.org", "write to [email]", "write to me"]}
+        _, said = await client.ask("/v1/embed", "POST", json=body)
+    secret, masked, other = said["vectors"]
+    assert secret == masked != other
+
+
 async def test_users_are_read_where_they_are_newest_and_stay_where_they_are(
     served: ServedApi,
 ) -> None:

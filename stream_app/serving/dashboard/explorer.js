@@ -106,8 +106,8 @@ function near(answer) {
     return;
   }
   const read = answer.complete ? "" : "; not all are read yet";
-  const refused = answer.items_refused ? `, ${count(answer.items_refused)} had no room` : "";
-  byId("near-note").textContent = `by dot product, of ${count(answer.items_held)} items${refused}${read}`;
+  const evicted = answer.items_evicted ? `, ${count(answer.items_evicted)} had no room` : "";
+  byId("near-note").textContent = `by dot product, of ${count(answer.items_held)} items${evicted}${read}`;
   fill("near", answer.items.map((item) => {
     const bar = el("span", { class: "bar-fill" });
     bar.style.inlineSize = `${Math.max(0, Math.min(1, item.score)) * 100}%`;
