@@ -10,23 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import rocksdict
-
-from benchmarks.soak import sampling
+from benchmarks.soak import leftovers, sampling
 from benchmarks.soak.load import LoadPlan
 from benchmarks.soak.people import ITEMS, catalogue
 from benchmarks.soak.sampling import BOUNDS, Sampler, Series
 from benchmarks.soak.scene import LoadProcess, SoakWorker, make_topics, settings_of
 from benchmarks.soak.trend import Trend, judge
-from state import codec
 from stream_app.kafka_server import KafkaServer
 from stream_app.sender import open_sender
 from stream_app.settings import Settings
-from stream_app.topic_scan import open_consumer, to_the_end
 
 _USERS_PER_RATE = 3
 """Active users for every event per second: each acts every three seconds, for about a minute."""
-_DRAIN_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,7 @@ class Soaked:
     trends: list[Trend] = field(default_factory=list)
     expired: int = 0
     strays: list[str] = field(default_factory=list)
-    """Users with an update but no window at the end, or with a window but no update.
-
-    An update is deleted before its window: a window that has expired may still lie there.
-    """
+    """Users with an update but no window at the end, or with a window that counts but no update."""
     users_left: int = 0
 
     def failures(self) -> list[str]:
@@ -148,9 +140,8 @@ class _Course:
         expired = self._first.status()["counts"]["expired"]
         self._first.stop()
         series = sampler.series | sampling.of_load(self._lines, self._epoch_s)
-        alive = asyncio.run(_with_update(self._settings))
-        counting, expired_windows = self._stored()
-        everyone = counting | expired_windows
+        alive = asyncio.run(leftovers.with_update(self._settings))
+        windows = leftovers.windows(self._first.datadir, self._settings.window_policy().sweep_ms)
         return Soaked(
             plan,
             capacity,
@@ -159,8 +150,8 @@ class _Course:
             self._there,
             self._trends(series),
             expired,
-            strays=sorted(key.decode() for key in (alive - everyone) | (counting - alive)),
-            users_left=len(everyone),
+            strays=windows.strays(alive),
+            users_left=len(windows.users()),
         )
 
     def _capacity(self) -> tuple[float, int]:
@@ -256,28 +247,6 @@ class _Course:
             "end of the backlog",
         )
 
-    def _stored(self) -> tuple[set[bytes], set[bytes]]:
-        """Return whose windows the stopped worker kept: those that count, and expired ones."""
-        sweep_ms = self._settings.window_policy().sweep_ms
-        counting: set[bytes] = set()
-        expired: set[bytes] = set()
-        for path in self._first.datadir.glob("faust/**/windows-*.rocksdb"):
-            database = rocksdict.Rdict(
-                str(path),
-                options=rocksdict.Options(raw_mode=True),
-                access_type=rocksdict.AccessType.read_only(),
-            )
-            newest_ms = {
-                key: codec.last_seen(stored).newest_ms
-                for key, stored in database.items()
-                if not key.startswith(b"\x00")
-            }
-            database.close()
-            stream_ms = max(newest_ms.values(), default=0)
-            for key, at_ms in newest_ms.items():
-                (expired if at_ms < stream_ms - sweep_ms else counting).add(key)
-        return counting, expired
-
     def _trends(self, series: dict[str, Series]) -> list[Trend]:
         plan = self._plan
         return [
@@ -305,15 +274,3 @@ async def _publish_items(settings: Settings) -> None:
     async with open_sender(settings.bootstrap_servers) as sender:
         for key, value in catalogue():
             await sender.send(settings.items_topic, key, value)
-
-
-async def _with_update(settings: Settings) -> set[bytes]:
-    """Return the users whose last record in the updates topic is an update."""
-    found: set[bytes] = set()
-    async with open_consumer(settings.bootstrap_servers, settings.updates_topic) as consumer:
-        async for record in to_the_end(consumer):
-            if record.value is None:
-                found.discard(record.key)
-            else:
-                found.add(record.key)
-    return found
