@@ -23,6 +23,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import psutil
+from aiokafka.admin import RecordsToDelete
+from aiokafka.structs import TopicPartition
 
 from benchmarks.soak.people import ITEMS, catalogue
 from benchmarks.soak.sampling import disk_bytes
@@ -37,7 +39,7 @@ from stream_app.kafka_server import KafkaServer
 from stream_app.producer import BatchProducer, OutRecord
 from stream_app.sender import open_sender
 from stream_app.settings import Settings
-from stream_app.topics import partition_of
+from stream_app.topics import open_admin, partition_of
 from stream_app.updates import UpdateEncoder, UpdateFormat
 
 EVENTS_PER_USER = 20
@@ -51,6 +53,7 @@ _FORMATS: tuple[tuple[UpdateFormat, VectorFormat], ...] = (
 )  # fmt: skip
 _TYPES = (EventType.VIEW, EventType.VIEW, EventType.VIEW, EventType.CLICK, EventType.PURCHASE)
 _MIB = 1 << 20
+_TO_THE_END = -1
 _HOT = "hot"
 """The name of events of the users whose windows were made; others are of nobody's."""
 
@@ -130,14 +133,21 @@ async def _publish_items(settings: Settings) -> None:
             await sender.send(settings.items_topic, key, value)
 
 
-async def _play(settings: Settings, users: int, name: str) -> None:
+async def _delete_events(settings: Settings) -> None:
+    """Let retention have been there: what the windows were made of is not in the log."""
+    async with open_admin(settings.kafka) as admin:
+        parts = [TopicPartition(settings.events_topic, at) for at in range(settings.partitions)]
+        await admin.delete_records({part: RecordsToDelete(_TO_THE_END) for part in parts})
+
+
+async def _play(settings: Settings, users: range, name: str) -> None:
     async with open_sender(settings.bootstrap_servers) as sender:
         for key, value in _events(users, name):
             await sender.send(settings.events_topic, key, value)
 
 
-def _events(users: int, name: str) -> Iterator[tuple[bytes, bytes]]:
-    for user in range(users):
+def _events(users: range, name: str) -> Iterator[tuple[bytes, bytes]]:
+    for user in users:
         key = user_key(user)
         yield (
             key,
@@ -172,12 +182,14 @@ class Million:
         asyncio.run(topics.create(settings))
         asyncio.run(_publish_items(settings))
         # The windows include 20 source records, so events have to lie behind as many.
-        asyncio.run(_play(settings, 100 * _PARTITIONS, "f"))
+        others = range(self._users, self._users + 100 * _PARTITIONS)
+        asyncio.run(_play(settings, others, "f"))
         self._start("start_without_windows_s")
-        self._wait_folded(100 * _PARTITIONS)
+        self._wait_folded(len(others))
         self.found["memory_without_windows_mib"] = self._memory_mib()
         self._worker.stop()
         self._fill_changelog()
+        asyncio.run(_delete_events(settings))
         shutil.rmtree(self._worker.datadir / "faust")  # the texts' vectors stay
         self._start("start_from_changelog_s")
         self.found["memory_restored_mib"] = self._memory_mib()
@@ -219,7 +231,7 @@ class Million:
         users = min(self._users, self._settings.hot_windows_max * 5 // 4)
         updates = self._topic_bytes(self._settings.updates_topic)
         before = self._worker.status()["counts"]["records"]
-        asyncio.run(_play(self._settings, users, _HOT))
+        asyncio.run(_play(self._settings, range(users), _HOT))
         self._wait_folded(before + users)
         status = self._worker.status()
         published = self._topic_bytes(self._settings.updates_topic) - updates
