@@ -267,12 +267,13 @@ class EncoderProcess:
                 return  # another request of the same epoch has seen to it
             log.warning("Restarting the encoder: %s", reason)
             for attempt in range(_MAX_STARTS_IN_A_ROW):
+                if attempt:
+                    await asyncio.sleep(2**attempt / 4)
                 self._kill()
                 try:
                     await self.start()
                 except (EncoderDied, FixSettings) as error:
                     log.error("The encoder did not come up (%s of 5): %r", attempt + 1, error)
-                    await asyncio.sleep(2**attempt / 2)
                 else:
                     return
             raise RestartWorker(f"the encoder process does not come up any more: {reason}")

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiokafka.errors import KafkaError
+from faust.exceptions import ConsistencyError
 from faust.tables.recovery import ServiceStopped
 
 from encoders.interface import EncoderInfo
@@ -38,6 +39,7 @@ def run(
     ``bounds`` and ``on_model`` are the worker's; when ``until`` returns, the worker is stopped.
     """
     settings.log_style().begin()
+    logging.getLogger("faust.tables.recovery").addFilter(_is_not_told_at_the_end)
     let_aiokafka_notice()
     with asyncio.Runner(loop_factory=WorkerLoop) as runner:
         return runner.run(_run(settings, bounds, on_model, until))
@@ -86,6 +88,11 @@ async def _run(
     if stop.is_set() and isinstance(told, ReportBug):
         return RestartWorker.exit_code
     raise told from failure
+
+
+def _is_not_told_at_the_end(record: logging.LogRecord) -> bool:
+    """Leave out Faust's traceback of a changelog made anew: the worker's last line says it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ConsistencyError))
 
 
 def _on_forgotten_task(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -20,18 +20,22 @@ _FETCH_S = 0.5
 class Followed:
     """What the reader saw."""
 
-    offsets: dict[str, list[int]] = field(default_factory=dict)
-    """User -> applied offsets of the changes it took for news, in order."""
+    offsets: list[dict[str, list[int]]] = field(default_factory=list)
+    """By connection: user -> applied offsets of the changes it took for news, in order. Each
+    connection begins at the beginning of the topic, so it goes back from the one before."""
     held: dict[str, int] = field(default_factory=dict)
     """User -> applied offset of the update held at the end."""
     dropped: int = 0
-    """Stale records that came by, dropped by the reader's rule."""
-    connections: int = 0
+    """Stale records that came by in the last connection, dropped by the reader's rule."""
 
     def assert_never_back(self) -> None:
         """Per user, what was news never had a lower applied offset than what was news before."""
-        back = {user: seen for user, seen in self.offsets.items() if seen != sorted(seen)}
-        assert not back, f"the reader went back in time for {len(back)} users: {back}"
+        for number, offsets in enumerate(self.offsets):
+            back = {user: seen for user, seen in offsets.items() if seen != sorted(seen)}
+            assert not back, (
+                f"in connection {number} of {len(self.offsets)} the reader went back in time for "
+                f"{len(back)} users: {back}"
+            )
 
 
 class Follower:
@@ -75,7 +79,6 @@ class Follower:
         while not self._enough.is_set():
             try:
                 async with UpdatesReader(self._bootstrap, self._topic) as reader:
-                    self._followed.connections += 1
                     await self._read(reader)
             except (KafkaError, InterestStreamError):
                 if self._enough.is_set():
@@ -83,7 +86,8 @@ class Follower:
                 await asyncio.sleep(_RETRY_S)
 
     async def _read(self, reader: UpdatesReader) -> None:
-        offsets = self._followed.offsets = {}
+        offsets: dict[str, list[int]] = {}
+        self._followed.offsets.append(offsets)
         while not self._enough.is_set():
             for change in await reader.fetch(within_s=_FETCH_S):
                 offsets.setdefault(change.user_id, []).append(change.applied_offset)

@@ -12,8 +12,8 @@ import pytest
 
 from encoders.config import EncoderConfig
 from stream_app import encoder_child
-from stream_app.encoder_process import EncoderFailed, EncoderProcess
-from stream_app.errors import FixSettings
+from stream_app.encoder_process import EncoderDied, EncoderFailed, EncoderProcess
+from stream_app.errors import FixSettings, RestartWorker
 
 STUB = EncoderConfig(kind="stub", stub_dimensions=8)
 
@@ -145,3 +145,24 @@ async def test_each_request_is_timed_by_its_name_answered_or_not() -> None:
     assert [name for name, _ in told] == ["forgetting", "sleep"]
     assert all(0 < seconds < 2 for _, seconds in told)
     await process.stop()
+
+
+async def test_one_that_does_not_come_up_any_more_ends_the_worker(
+    process: EncoderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts, waits_s = 0, []
+
+    async def start_in_vain() -> None:
+        nonlocal starts
+        starts += 1
+        raise EncoderDied("the encoder process died")
+
+    async def no_wait(seconds: float) -> None:
+        waits_s.append(seconds)
+
+    monkeypatch.setattr(process, "start", start_in_vain)
+    monkeypatch.setattr(asyncio, "sleep", no_wait)
+    with pytest.raises(RestartWorker, match="does not come up any more: the encoder process died"):
+        await process.call(os._exit, 1)
+    assert starts == 5
+    assert waits_s == [0.5, 1, 2, 4]
