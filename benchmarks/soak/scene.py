@@ -41,8 +41,11 @@ _EVENTS_KEPT = {"retention.bytes": str(64 << 20), "segment.bytes": str(16 << 20)
 class SoakWorker:
     """One worker process on a datadir of its own; it may be started again."""
 
-    def __init__(self, name: str, folder: Path, settings: dict[str, object]) -> None:
+    def __init__(
+        self, name: str, folder: Path, settings: dict[str, object], module: str = "stream_app"
+    ) -> None:
         self.name = name
+        self._module = module
         self.datadir = folder / name
         self._settings = settings | {"datadir": self.datadir}
         self.log = folder / f"{name}.log"
@@ -54,7 +57,7 @@ class SoakWorker:
         own = {f"INTEREST_{name.upper()}": str(value) for name, value in self._settings.items()}
         with self.log.open("ab") as log:
             self._process = child_process.start_bound(
-                [sys.executable, "-m", "stream_app", "worker"], output=log, env=kept | own
+                [sys.executable, "-m", self._module, "worker"], output=log, env=kept | own
             )
         return self
 

@@ -16,6 +16,7 @@ _PROBLEMS = {
     404: "No such user.",
     413: "The body is larger than api_max_body_bytes.",
     429: "More requests than api_requests_per_s; Retry-After says when to come again.",
+    500: "A bug of the worker's: its log says more.",
     503: "Not now, or not here; Retry-After says when to come again.",
 }
 _USER = {
@@ -92,7 +93,7 @@ def _ref(name: str) -> str:
 
 
 def _get(answer: type, *parameters: dict[str, Any]) -> dict[str, Any]:
-    problems = [401, 429, 503, *((404,) if _USER in parameters else ())]
+    problems = [401, 429, 500, 503, *((404,) if _USER in parameters else ())]
     if parameters[1:] or answer is status_answers.WorkersAnswer:
         problems.append(400)
     return {
@@ -109,7 +110,7 @@ def _post(request: type, answer: type) -> dict[str, Any]:
         "post": {
             "summary": _first_line(answer),
             "requestBody": {"required": True, "content": _json(request)},
-            "responses": _responses(answer, [400, 401, 413, 429, 503]),
+            "responses": _responses(answer, [400, 401, 413, 429, 500, 503]),
         }
     }
 

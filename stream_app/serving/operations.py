@@ -44,7 +44,8 @@ class Operations:
         registry.register(
             Scrape(
                 self._inside,
-                encoder_up=condition.encoder_silent_s <= self._limits.encoder_silent_s,
+                encoder_up=self._inside.encoder_process.info is not None
+                and condition.encoder_silent_s <= self._limits.encoder_silent_s,
                 ready=not unready(condition, self._limits),
             )
         )

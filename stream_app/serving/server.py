@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from stream_app.errors import FixSettings
 from stream_app.settings import Settings
 
 log = logging.getLogger("stream_app.serving")
+
+_requests_log = logging.getLogger("aiohttp.server")
 
 _CLOSE_TIMEOUT_S = 1.0
 """For answers under way when the worker stops: its last checkpoint is done by then."""
@@ -45,6 +48,7 @@ class HttpServer:
         """
         if not self._port:
             return
+        _requests_log.addFilter(_is_ours)
         runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S)
         await runner.setup()
         try:
@@ -63,3 +67,8 @@ class HttpServer:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leave out the traceback for each request that is no HTTP: anybody can send such, and fast."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

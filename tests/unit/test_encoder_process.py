@@ -155,7 +155,7 @@ async def test_one_that_does_not_come_up_any_more_ends_the_worker(
     async def start_in_vain() -> None:
         nonlocal starts
         starts += 1
-        raise EncoderDied("the encoder process died")
+        raise EncoderDied
 
     async def no_wait(seconds: float) -> None:
         waits_s.append(seconds)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import logging
 import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,6 +16,7 @@ from stream_app.errors import FixSettings
 from stream_app.local_ports import HOST, free_port
 from stream_app.serving.server import HttpServer
 from stream_app.settings import Settings
+from stream_app.worker import Worker
 
 
 async def _hello(_: web.Request) -> web.Response:
@@ -37,6 +42,46 @@ async def test_routes_and_applications_are_answered_until_the_stop() -> None:
         await server.stop()
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.get("/hello")
+
+
+async def test_what_is_no_http_is_refused_without_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    port = free_port()
+    server = _server(port)
+    await server.start()
+    for said in (b"GET /hello HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(said)
+        assert (await reader.readline()).startswith(b"HTTP/1.0 400")
+        writer.close()
+    await server.stop()
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+def test_it_is_off_and_for_this_machine_alone_unless_told_otherwise() -> None:
+    settings = Settings()
+    assert settings.http_port == 0
+    assert ipaddress.ip_address(settings.http_host).is_loopback
+
+
+async def test_without_a_token_there_is_neither_api_nor_dashboard(tmp_path: Path) -> None:
+    settings = Settings(http_port=free_port(), datadir=tmp_path, encoder="stub")
+    server = Worker(settings)._server
+    await server.start()
+    async with aiohttp.ClientSession(f"http://{HOST}:{settings.http_port}") as client:
+        for path in (
+            "/",
+            "/openapi.json",
+            "/dashboard/main.js",
+            "/v1/status",
+            "/v1/users/a/interest",
+        ):
+            async with client.get(path) as answer:
+                assert (path, answer.status) == (path, 404)
+        async with client.get("/health") as answer:
+            assert answer.status == 200
+    await server.stop()
 
 
 async def test_without_a_port_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from encoders.interface import EncoderInfo
 from state.event import EventType
 from state.table import PartitionTable
-from state.window import Outcome
+from state.window import Outcome, Window
 from stream_app.dead_letters import REASONS
 from stream_app.meters import no_outcomes
 from stream_app.partition import Partition
@@ -22,6 +23,7 @@ from stream_app.serving.metrics import PREFIX
 from stream_app.serving.operations import Operations
 from stream_app.settings import Settings
 from stream_app.stages import Arrival, RoundTimes
+from stream_app.status import Counts
 from stream_app.worker import Worker
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -110,6 +112,60 @@ async def test_values_are_the_workers_own(worker: Worker) -> None:
     assert value(families, "state", state="running") == 0
     assert value(families, "ready") == 0
     assert value(families, "last_commit_timestamp_seconds") == worker._meters.started_s
+
+
+async def test_every_total_is_its_own_count(worker: Worker) -> None:
+    """Each count gets a power of two, so that no sum of others can pass for it."""
+    powers = {name: 1 << at for at, name in enumerate(Counts.__struct_fields__)}
+    for name, count in powers.items():
+        setattr(worker.counts, name, count)
+    families = await scraped(worker)
+    for total, counts in {
+        "updates": ["updates_published"],
+        "tombstones": ["tombstones"],
+        "item_vectors": ["item_vectors_published"],
+        "checkpoints": ["checkpoints"],
+        "windows_stored": ["windows_stored"],
+        "users_expired": ["expired"],
+        "delivery_retries": ["delivery_retries"],
+        "intrusions": ["intrusions"],
+        "micro_batches": ["micro_batches"],
+        "tokens": ["tokens"],
+        "text_cache_hits": ["text_hits_memory", "text_hits_disk"],
+        "text_cache_misses": ["texts_encoded"],
+        "texts_failed": ["texts_failed"],
+        "users_failed": ["users_failed"],
+        "media_refused": ["media_refused"],
+        "items_refused": ["items_refused"],
+        "unknown_items": ["unknown_items"],
+    }.items():
+        assert value(families, f"{total}_total") == sum(powers[name] for name in counts), total
+    dead = value(families, "events_total", type="unknown", outcome="dead_letter")
+    assert dead == powers["dead_letters"]
+
+
+async def test_gauges_are_sums_over_partitions(worker: Worker, tmp_path: Path) -> None:
+    with closing(PartitionTable(tmp_path / "other", 1 << 20)) as table:
+        first, second = worker._holding.partitions[3], Partition(5, table)
+        worker._holding.partitions[5] = second
+        second.hot = {b"c": None}
+        first.dirty, second.dirty = _users(2), _users(3)
+        first.touched, second.touched = _users(5), _users(7)
+        families = await scraped(worker)
+    assert value(families, "partitions") == 2
+    assert value(families, "hot_windows") == 3
+    assert value(families, "dirty_users") == 5
+    assert value(families, "touched_users") == 12
+
+
+async def test_an_encoder_that_loads_is_not_up(worker: Worker) -> None:
+    assert value(await scraped(worker), "encoder_up") == 1
+    worker._encoder_process.info = None
+    assert value(await scraped(worker), "encoder_up") == 0
+
+
+def _users(count: int) -> dict[bytes, Window]:
+    return {b"%d" % number: Window() for number in range(count)}
 
 
 def test_every_reason_of_a_dead_letter_is_told_of_and_no_other() -> None:
