@@ -244,6 +244,51 @@ def test_a_worker_that_does_not_answer_is_said_until_it_does(looks: Looks, serve
     assert kept(page)[0] == {}
 
 
+def test_lag_and_recovery_are_shown_as_the_workers_tell_them(looks: Looks, served: Served) -> None:
+    """What a worker on an idle machine is hardly ever seen to say."""
+    answer = served.workers()
+    first, second = (worker["status"] for worker in answer["workers"])
+    lags = {each["partition"]: 1_000 * at + 3 for at, each in enumerate(first["partitions"])}
+    for each in first["partitions"]:
+        each["lag"] = lags[each["partition"]]
+    first["lag"] = sum(lags.values())
+    second |= {"state": "rebalancing", "lag": 7}
+    began_ms = second["time_ms"] - 65_000
+    second["recovery"] = {"active": True, "since_ms": began_ms, "remaining": {"12": 5_000, "3": 80}}
+    page = looks.page
+    page.clock.install()
+    page.route("**/v1/workers", lambda route: route.fulfill(json=answer))
+    looks.enter(served.urls[0])
+    assert number(tile(page, "Lag")) == first["lag"] + 7
+    rows = page.locator("#workers tr")
+    expect(rows.nth(0)).to_contain_text(f"{first['lag']:,}")
+    expect(rows.nth(1).locator(".state")).to_have_text("rebalancing")
+    cells = page.locator("#partitions .held").nth(0).locator(".cell")
+    shown = dict(zip(cells.locator("b").all_inner_texts(), cells.all(), strict=True))
+    for partition, lag in lags.items():
+        cell = shown[str(partition)]
+        expect(cell.locator("span").first).to_have_text(f"{lag:,}")
+        level = 1 if lag < 10 else 3
+        expect(cell).to_have_class(f"cell level-{level}")
+    recovery = page.locator("#recovery")
+    expect(recovery).to_contain_text("windows are being restored")
+    expect(recovery.locator(".bar-row").nth(1)).to_contain_text("5,000 left")
+    second["recovery"]["remaining"] = {"12": 1_250, "3": 0}
+    second["time_ms"] += 2_000
+    page.clock.fast_forward(2_000)
+    expect(recovery.locator(".bar-row").nth(1)).to_contain_text("1,250 left")
+    assert recovery.locator(".bar-row").nth(1).get_attribute("title") == "75%"
+    looks.picture("recovery")
+
+
+def test_what_had_no_room_among_the_items_is_said(looks: Looks, served: Served) -> None:
+    found = served.of_user("bob", "neighbours", k=10) | {"items_held": 3, "items_evicted": 1_234}
+    page = looks.enter(served.urls[0])
+    page.route("**/neighbours*", lambda route: route.fulfill(json=found))
+    looks.explore("bob")
+    expect(page.locator("#near-note")).to_contain_text("of 3 items, 1,234 had no room")
+
+
 def test_accounts_of_several_workers_are_put_together(looks: Looks, served: Served) -> None:
     page = looks.enter(served.urls[0])
     answer = served.workers()
