@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
 from tests.harness.collector import Collector, collector
 from tests.harness.deadline import eventually
+from tests.harness.faults.disk_faults import empty
 from tests.harness.faults.encoder_faults import MODULE
 from tests.harness.faulty_encoder import HANGS, Harm
 from tests.harness.kafkas import ProxiedKafka
@@ -177,6 +181,40 @@ def test_health_and_readiness_are_right_whatever_happens(
     wholes = [trace for trace in traces.traces() if "publish" in trace]
     assert wholes
     assert all({"micro-batch", "queue", "text", "interest"} <= set(trace) for trace in wholes)
+
+
+def test_a_worker_that_restores_or_was_frozen_is_not_ready_until_it_works_again(
+    stream: Stream,
+) -> None:
+    port = free_port()
+    asked = Asked(port)
+    stream.publish(LOAD.catalogue())
+    messages = LOAD.messages()
+    worker = stream.worker(http_port=port)
+    asked.until("/ready", 200)
+    stream.send(messages[:1000])
+    stream.drain()
+
+    worker.kill()
+    empty(worker.datadir)
+    worker.start()
+    (first, *_, last) = [each for each in asked.until("/ready", 200) if each.status]
+    assert first.status == 503
+    assert "is starting" in first.reasons()
+    assert asked.get("/health").status == 200
+    said = json.loads(last.body)
+    assert said["partitions"] == list(range(stream.settings.partitions))
+    assert said["recovery_remaining_records"] == 0
+
+    worker.freeze()
+    assert asked.get("/health").status == 0  # nobody answers: a probe's time is over
+    time.sleep(SESSION_TIMEOUT_S)
+    os.kill(worker.pid, signal.SIGCONT)
+    assert "nothing is written" in asked.get("/ready").reasons()  # the first thing that it says
+    assert asked.get("/health").status == 200
+    stream.send(messages[1000:])
+    asked.until("/ready", 200)
+    stream.verify()
 
 
 def assert_log_is_json_and_names_nobody(log: str) -> None:
