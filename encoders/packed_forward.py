@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from encoders.interface import Int64
-from encoders.linears import MIN_PRODUCT_ROWS, Linear, LinearFactory, choose_linear
+from encoders.linears import Linear, LinearFactory, choose_linear, product_rows
 from encoders.padded_forward import padded_hidden
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,7 @@ class PackedForward:
         """Return the last hidden states [S, T] float32 of texts sorted by length, flattened."""
         lengths = [len(text) for text in texts]
         tokens = sum(lengths)
-        missing = max(0, MIN_PRODUCT_ROWS - tokens)
-        fill = np.zeros(missing, dtype=np.int64)
+        fill = np.zeros(product_rows(tokens) - tokens, dtype=np.int64)
         ids = self._to_device(np.concatenate([*texts, fill]))
         places = self._to_device(np.concatenate([*(np.arange(n) for n in lengths), fill]))
         groups = _equal_lengths(lengths)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from state.event import Event, EventLimits, EventType, InvalidEvent, decode
+from state.masking import mask
 from state.window import WindowPolicy, fold
 from stream_app.dead_letters import DeadLetter, masked
 from stream_app.meters import Meters, Outcomes, no_outcomes
@@ -53,7 +54,7 @@ def _letter(record: ConsumerRecord, error: InvalidEvent, is_masked: bool) -> Dea
         record.key,
         value,
         error.reason,
-        error.detail,
+        mask(error.detail) if is_masked else error.detail,  # it may quote what was found
         record.topic,
         record.partition,
         record.offset,
