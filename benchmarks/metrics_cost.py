@@ -16,14 +16,15 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
+import time
 import timeit
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import psutil
 
+from benchmarks.soak.sampling import Sampler
 from benchmarks.soak.scene import SoakWorker
 from benchmarks.timed_meters import METERING_FILE
 from benchmarks.workload import Workload
@@ -40,28 +41,10 @@ _SCRAPE_S = 1.0
 _ADDITIONS = 1_000_000
 
 
-class Scraper:
-    """Asks for the metrics every second, as Prometheus would every fifteen."""
-
-    def __init__(self, port: int) -> None:
-        self._url = f"http://{HOST}:{port}/metrics"
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.scrapes = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(_SCRAPE_S):
-            with urllib.request.urlopen(self._url, timeout=30) as answer:
-                answer.read()
-            self.scrapes += 1
+def _scrape(port: int) -> dict[str, float]:
+    """Ask for the metrics, as Prometheus would."""
+    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
+        return {"bytes": len(answer.read())}
 
 
 async def _send(settings: Settings, workload: Workload) -> int:
@@ -110,14 +93,14 @@ def run(name: str, folder: Path, bootstrap: str, workload: Workload) -> Spent:
         worker.wait(lambda status: status["state"] == "running", "start")
         times = psutil.Process(worker.pid).cpu_times
         before = times()
-        with Scraper(port) as scraper:
+        with Sampler(time.time(), _SCRAPE_S, lambda: _scrape(port)) as scraper:
             sent = asyncio.run(_send(settings, workload))
             worker.wait(
                 lambda status: status["counts"]["records"] >= sent and not status["dirty"], "end"
             )
         after = times()
-        if not scraper.scrapes:
-            raise RuntimeError("nobody asked for the metrics; take more events")
+        if scraper.failure is not None or not scraper.series:
+            raise RuntimeError(f"the metrics were not scraped: {scraper.failure}")
     finally:
         worker.stop()
     all_s = after.user + after.system - before.user - before.system

@@ -89,10 +89,13 @@ async def forget(settings: Settings, user_id: str, event_id: str) -> Forget:
     return written[0]
 
 
-async def own_texts(settings: Settings, user_id: str) -> list[str]:
-    """Return the texts of their own that a user's window holds: what caches may know of them."""
+async def own_texts(settings: Settings, user_id: str) -> list[str] | None:
+    """Return the texts of their own that a user's window holds: what caches may know of them.
+
+    None: there is no window that could say.
+    """
     window = (await user_view.look_up(settings, user_id)).window
-    return [] if window is None else sorted({text for text in window.texts if text})
+    return None if window is None else sorted({text for text in window.texts if text})
 
 
 async def applied(settings: Settings, wanted: Forget, within_s: float) -> Finding:
@@ -113,11 +116,11 @@ async def applied(settings: Settings, wanted: Forget, within_s: float) -> Findin
 
 
 async def look(
-    settings: Settings, user_id: str, texts: Sequence[str], api: Api | None
+    settings: Settings, user_id: str, texts: Sequence[str] | None, api: Api | None
 ) -> list[Finding]:
     """Return what changelog, updates, this datadir's tables and caches, and the API know.
 
-    ``texts`` are the user's own as they were before the forget.
+    ``texts`` are the user's own as they were before the forget, None if nobody knows them any more.
     """
     view = await user_view.look_up(settings, user_id)
     found = [
@@ -126,7 +129,9 @@ async def look(
         _in_tables(settings.datadir, view.partition, settings.key_of(user_id)),
         _in_cache(settings.datadir / "text-cache", texts),
     ]
-    if api is not None:
+    if api is None:
+        found.append(Finding("API", None, "not asked: name it with --api and --api-token"))
+    else:
         found.append(await _in_api(api, user_id))
     return found
 
@@ -150,8 +155,12 @@ def _in_tables(datadir: Path, partition: int, key: bytes) -> Finding:
     return Finding("windows", False, f"not in {', '.join(map(str, paths))}")
 
 
-def _in_cache(folder: Path, texts: Sequence[str]) -> Finding:
+def _in_cache(folder: Path, texts: Sequence[str] | None) -> Finding:
     """Look for vectors of the user's own texts, whichever model made them."""
+    if texts is None:
+        return Finding(
+            "text cache", None, "without their window nobody knows which texts were theirs"
+        )
     names = text_cache.namespaces(folder)
     keys = [content_key(name, text) for name in names for text in texts]
     held = _beside_owner(lambda: text_cache.held(folder, keys))

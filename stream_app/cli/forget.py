@@ -101,9 +101,15 @@ def _show(user_id: str, written: Forget | None, found: list[Finding]) -> None:
         known = {True: "KNOWN", False: "not known", None: "not seen"}[finding.known]
         print(f"{known:10} {finding.place}: {finding.detail}")
     if found:
-        still = [finding.place for finding in found if finding.known]
-        print(
-            f"{user_id} is still known to: {', '.join(still)}"
-            if still
-            else f"{user_id} is forgotten"
-        )
+        print(_verdict(user_id, found))
+
+
+def _verdict(user_id: str, found: list[Finding]) -> str:
+    """Say no more than was seen."""
+    still = ", ".join(finding.place for finding in found if finding.known)
+    if still:
+        return f"{user_id} is still known to: {still}"
+    unseen = ", ".join(finding.place for finding in found if finding.known is None)
+    if unseen:
+        return f"{user_id} is not known wherever was looked; not seen: {unseen}"
+    return f"{user_id} is forgotten"

@@ -45,7 +45,7 @@ def test_everywhere_before_and_nowhere_after(make_stream: StreamMaker, tmp_path:
     search("stays", "a blue lamp")
     (worker,) = stream.start_workers(1)
     stream.drain()
-    everywhere = dict.fromkeys(PLACES, True)
+    everywhere = dict.fromkeys(PLACES, True) | {"API": None}
     assert known(stream, worker.datadir, "gone", ["a red tent"]) == everywhere
     elsewhere = known(stream, tmp_path / "elsewhere", "gone", ["a red tent"])
     assert elsewhere == everywhere | {"windows": None, "text cache": False}
@@ -57,9 +57,16 @@ def test_everywhere_before_and_nowhere_after(make_stream: StreamMaker, tmp_path:
     said = json.loads(outcome.stdout)
     assert said["written"] == {"partition": 0, "offset": 2}
     found = [forgetting.Finding(**each) for each in said["findings"]]
-    assert named(stream, found) == dict.fromkeys({*PLACES, "workers"}, False)
+    assert named(stream, found) == dict.fromkeys({*PLACES, "workers"}, False) | {"API": None}
     assert _texts_held(worker.datadir, ["a red tent", "a blue lamp"]) == ["a blue lamp"]
     assert known(stream, worker.datadir, "stays", ["a blue lamp"]) == everywhere
+
+    outcome = command(
+        stream, "forget", "gone", "--only-check", INTEREST_DATADIR=str(worker.datadir)
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    last = outcome.stdout.splitlines()[-1]
+    assert last == "gone is not known wherever was looked; not seen: text cache, API"
 
     search("gone", "back again")
     stream.drain()
