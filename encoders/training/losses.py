@@ -38,21 +38,20 @@ def candidates(
 ) -> Candidates:
     """Return the candidates for the [P] ``asked`` items of a batch.
 
-    ``popularity`` is [N] how often each item is asked for in all. In a batch of P, an item of share
-    q is met with likelihood 1 - (1 - q)^P, whose logarithm is taken off its logit, or popular items
-    would be pushed away for being met often (Yi et al. 2019, section 3.2, there with q itself, for
-    items that are counted as often as they are met).
+    ``popularity`` is [N] how often each item is asked for in all. One that never is, is nothing's
+    negative: it would be pushed away from everybody before anyone has met it. In a batch of P, an
+    item of share q is met with likelihood 1 - (1 - q)^P, whose logarithm is taken off its logit, or
+    popular items would be pushed away for being met often (Yi et al. 2019, section 3.2, there with
+    q itself, for items that are counted as often as they are met).
     """
-    count = len(popularity)
-    if settings.negatives == "all" or settings.loss != "cross_entropy":
-        return Candidates(np.arange(count), None)
     met = np.unique(asked)
-    if settings.negatives == "uniform":
-        if settings.negative_count >= count:
-            return Candidates(np.arange(count), None)
-        drawn = generator.choice(count, settings.negative_count, replace=False)
+    if settings.negatives != "in_batch" or settings.loss != "cross_entropy":
+        ever = np.union1d(np.flatnonzero(popularity), met)  # hidden events ask for others, too
+        if settings.negatives != "uniform" or settings.negative_count >= len(ever):
+            return Candidates(ever, None)
+        drawn = generator.choice(ever, settings.negative_count, replace=False)
         return Candidates(np.sort(drawn), None, hold_asked=False)
-    share = popularity[met] / popularity.sum()
+    share = np.maximum(popularity[met], 1) / popularity.sum()
     likely = -np.expm1(len(asked) * np.log1p(-share))
     return Candidates(met, torch.from_numpy(np.log(likely)).float().to(device))
 

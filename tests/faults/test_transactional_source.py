@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from tests.conftest import StreamMaker
 from tests.harness.client import Message
+from tests.harness.deadline import eventually
 from tests.harness.load import Load
 from tests.harness.stream import Stream
 
@@ -65,7 +66,11 @@ def test_aborted_events_are_left_out_and_markers_committed(stream: Stream) -> No
     committed = produce_in_transactions(stream, LOAD.messages())
     stream.drain()  # up to the ends of the log, behind the last aborted transaction
     worker.wait_counts("records", committed)
-    assert worker.status()["backlog"] == 0
+    eventually(  # a status is written every so often: this one may be of a moment before
+        lambda: worker.status()["backlog"] == 0,
+        within_s=10.0,
+        what=lambda: f"no backlog in {worker.status()}",
+    )
     reference = stream.verify()
     assert sum(reference.outcomes.values()) == committed
     assert stream.counts()["records"] == committed

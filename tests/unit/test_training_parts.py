@@ -151,6 +151,38 @@ def test_popular_items_of_a_batch_are_corrected_for() -> None:
     assert drawn.log_share.tolist() == pytest.approx(np.log(likely).tolist(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (TrainingSettings(), [0, 1, 3]),
+        (TrainingSettings(negatives="uniform", negative_count=3), [0, 1, 3]),
+        (TrainingSettings(loss="binary"), [0, 1, 3]),
+    ],
+)
+def test_an_item_that_nobody_has_met_is_no_negative(
+    settings: TrainingSettings, expected: list[int]
+) -> None:
+    met = np.array([90, 9, 0, 1, 0])
+    drawn = candidates(
+        settings, np.array([0, 1]), met, np.random.default_rng(0), torch.device("cpu")
+    )
+    assert drawn.items.tolist() == expected
+
+
+def test_a_hidden_event_may_ask_for_an_item_that_is_nobodys_next() -> None:
+    met = np.array([90, 9, 0, 1, 0])
+    asked, drawn = np.array([4, 1]), np.random.default_rng(0)
+    alone = candidates(TrainingSettings(), asked, met, drawn, torch.device("cpu"))
+    assert alone.items.tolist() == [0, 1, 3, 4]
+    few = TrainingSettings(negatives="uniform", negative_count=2)
+    for _ in range(20):
+        assert 2 not in candidates(few, asked, met, drawn, torch.device("cpu")).items
+    batch = TrainingSettings(negatives="in_batch")
+    share = candidates(batch, asked, met, drawn, torch.device("cpu")).log_share
+    assert share is not None
+    assert torch.isfinite(share).all()
+
+
 def test_only_matrices_decay() -> None:
     layer = nn.Linear(3, 2)
     before = {name: p.detach().clone() for name, p in layer.named_parameters()}
