@@ -135,23 +135,30 @@ def _model_facts(variants: Variants, folder: Path | None) -> dict[str, Any]:
     }
 
 
-def write(report: Report, out: Path) -> list[Path]:
-    """Write the page ``out``, .json and .html beside it and its pictures; return what was made.
-
-    Raises:
-        FixSettings: the files cannot be written.
-    """
+def files(report: Report, out: Path) -> dict[Path, bytes]:
+    """Return what the page ``out``, .json and .html beside it and its pictures hold."""
     with_plots = importlib.util.find_spec("matplotlib") is not None
     page = [
         replace(block, name=f"{out.stem}-{block.name}") if isinstance(block, Picture) else block
         for block in blocks(report, with_plots=with_plots)
     ]
     assets = out.parent / "assets"
-    contents = {out: markdown(page, assets.name).encode()}
-    contents[out.with_suffix(".json")] = to_json(report)
-    contents[out.with_suffix(".html")] = html_page(page).encode()
-    for picture in (block for block in page if isinstance(block, Picture)):
-        contents[assets / f"{picture.name}.png"] = picture.png
+    contents = {
+        out: markdown(page, assets.name).encode(),
+        out.with_suffix(".json"): to_json(report),
+        out.with_suffix(".html"): html_page(page).encode(),
+    }
+    pictures = [block for block in page if isinstance(block, Picture)]
+    return contents | {assets / f"{picture.name}.png": picture.png for picture in pictures}
+
+
+def write(report: Report, out: Path) -> list[Path]:
+    """Write the page with all that goes with it; return what was made.
+
+    Raises:
+        FixSettings: the files cannot be written.
+    """
+    contents = files(report, out)
     try:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
