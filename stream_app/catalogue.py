@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import msgspec
 import numpy as np
 import rocksdict
 from aiokafka import AIOKafkaConsumer
@@ -21,8 +20,8 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from encoders.interface import Float32
 from state import database
+from stream_app import item_record
 from stream_app.dead_letters import DeadLetter
-from stream_app.item_record import Item
 from stream_app.kafka_access import Brokers, client_options
 from stream_app.status import Counts
 
@@ -34,9 +33,6 @@ _OFFSET = b"o"
 _PUBLISHED = b"p"
 _BATCH_RECORDS = 2000
 _PROGRESS_EVERY_S = 5.0
-
-
-_item_decoder = msgspec.json.Decoder(Item)
 
 
 class _Stored(NamedTuple):
@@ -137,7 +133,7 @@ class Catalogue:
             for record in records:
                 try:
                     item_id, stored = self._item(record)
-                except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                except item_record.REFUSALS as error:
                     self._refuse(record, str(error))
                 else:
                     now[item_id] = stored
@@ -163,9 +159,7 @@ class Catalogue:
             raise ValueError("an item needs its id as key")
         if record.value is None:
             return record.key.decode(), _Stored(None, None)
-        item = _item_decoder.decode(record.value)
-        if item.item_id.encode() != record.key:
-            raise ValueError("the record key must be the item_id, in UTF-8")
+        item = item_record.decode(record.key, record.value)
         media = item.media()
         text = item.text[: self._max_text_chars].encode()
         return item.item_id, _Stored(text, None if media is None else media.tobytes())

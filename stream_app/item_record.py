@@ -38,3 +38,21 @@ class Item(msgspec.Struct, frozen=True):
         if not np.isfinite(length) or not length:
             raise ValueError("media_vector must be of finite numbers that are not all zero")
         return vector
+
+
+_decoder = msgspec.json.Decoder(Item)
+
+REFUSALS = (msgspec.MsgspecError, ValueError)
+"""What :func:`decode` and :meth:`Item.media` raise."""
+
+
+def decode(key: bytes, value: bytes) -> Item:
+    """Return the item of a record.
+
+    Raises:
+        msgspec.MsgspecError, ValueError: it is none, or the key is not its id.
+    """
+    item = _decoder.decode(value)
+    if item.item_id.encode() != key:
+        raise ValueError("the record key must be the item_id, in UTF-8")
+    return item

@@ -11,18 +11,22 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from state import codec
 from state.event import Event, EventType, InvalidEvent, decode
 from state.masking import mask
+from state.pseudonyms import Pseudonyms
 from state.window import Window, WindowPolicy, fold
-from stream_app import updates
+from stream_app import item_record, updates
 from stream_app.dead_letters import DeadLetter, masked
 from stream_app.errors import FixData
 from stream_app.settings import Settings
 
 LIMITS = Settings(mask_texts="all").event_limits()
+_PSEUDONYMS = Pseudonyms("0123456789abcdef" * 2)
+_PSEUDONYMOUS = msgspec.structs.replace(LIMITS, pseudonyms=_PSEUDONYMS)
 _PIECES = (b"{", b"}", b"[", b"]", b'"', b"\\", b"\x00", b"\xff", b"\xed\xa0\x80", b"null", b"NaN",
            b"1e999", b"-0", b"9" * 40, b"\\ud800", b"\xc1\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff",
            b"@", b"+49 30 1234567", b"4111 1111 1111 1111", b"(at)", b"\xc3\x01", b"user_id",
@@ -48,6 +52,21 @@ def _event(value: bytes) -> object:
     return fold(None, event, 1, WindowPolicy())
 
 
+def _pseudonymous_event(value: bytes) -> object:
+    """Nothing of the id may come through, and one id always has the same pseudonym."""
+    event = decode(b"u", value, 1_700_000_000_000, _PSEUDONYMOUS)
+    assert event.user_id == _PSEUDONYMS.of("u")
+    return event
+
+
+def _item(value: bytes) -> object:
+    """What the catalogue stores of it must be writable."""
+    item = item_record.decode(b"i", value)
+    media = item.media()
+    assert media is None or np.isfinite(media).all()
+    return item.text.encode()
+
+
 def _window(value: bytes) -> object:
     """What is read must be writable again, and the short cuts must say the same."""
     window = codec.decode(value)
@@ -69,6 +88,13 @@ def _an_event(random_: random.Random) -> bytes:
     if random_.random() < 0.5:
         event |= {"time_ms": 5, "dwell_ms": 7, "session_id": "s", "more": [1, {"a": None}]}
     return json.dumps(event).encode()
+
+
+def _an_item(random_: random.Random) -> bytes:
+    item: dict[str, Any] = {"item_id": "i", "text": "a tent for two" * random_.randrange(3)}
+    if random_.random() < 0.5:
+        item |= {"media_vector": [random_.uniform(-1, 1) for _ in range(4)], "genres": ["camp"]}
+    return json.dumps(item).encode()
 
 
 def _a_window(random_: random.Random) -> bytes:
@@ -101,6 +127,8 @@ def _many(make: Callable[[random.Random], bytes]) -> list[bytes]:
 
 TARGETS = {
     "event": Target(_event, (InvalidEvent,), _many(_an_event)),
+    "pseudonymous event": Target(_pseudonymous_event, (InvalidEvent,), _many(_an_event)),
+    "item": Target(_item, item_record.REFUSALS, _many(_an_item)),
     "window": Target(_window, (codec.UnreadableWindow,), _many(_a_window)),
     "update": Target(updates.decode, (FixData,), _many(_an_update)),
     "text": Target(_text, (), [b"mail a@b.example or ring +49 30 1234567", "\u0665é４".encode()]),
