@@ -50,9 +50,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """cross_entropy: which item comes next; binary: whether the next item is bought;
     squared_error: a number that goes with the next item (``target``)."""
     negatives: Negatives = "all"
-    """What cross-entropy compares the next item with: all items; ``negative_count`` drawn
-    uniformly, the same for the whole batch; or the other next items of the batch, corrected for
-    their popularity (Yi et al. 2019, section 3.2)."""
+    """What cross-entropy compares the next item with: all items that anybody has met;
+    ``negative_count`` of these, drawn uniformly, the same for the whole batch; or the other next
+    items of the batch, corrected for their popularity (Yi et al. 2019, section 3.2)."""
     negative_count: int = 1_024
     target: Target = "dwell"
     """Of squared_error: the logarithm of 1 + dwell seconds, or a number beside the events."""
