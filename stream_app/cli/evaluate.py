@@ -73,6 +73,11 @@ def evaluate(
     for folder in (model, *(also or ())):
         if folder is not None and not folder.is_dir():
             raise FixSettings(f"{folder} is no folder; `interest-stream train` makes a model")
+    if also and (not grid or protocol is Protocol.PREQUENTIAL):
+        raise FixSettings(
+            "--also is compared in the grid of leave-last-out, which --no-grid and "
+            "--protocol prequential leave out"
+        )
     data = _data(dataset, events, items)
     named = (Protocol.LEAVE_LAST_OUT, Protocol.PREQUENTIAL)
     request = evaluation_run.Request(

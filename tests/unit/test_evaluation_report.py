@@ -150,6 +150,11 @@ def test_the_same_seed_gives_the_same_figures(
         (["--dataset", "ml-1m", "--events", "e"], "give either --dataset or --events"),
         (["--dataset", "ml-1m", "--model", "no/such"], "no/such is no folder"),
         (["--dataset", "ml-1m", "--also", "no/such"], "no/such is no folder"),
+        (["--dataset", "ml-1m", "--also", ".", "--no-grid"], "--also is compared in the grid"),
+        (
+            ["--dataset", "ml-1m", "--also", ".", "--protocol", "prequential"],
+            "--also is compared in the grid of leave-last-out",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_line(arguments: list[str], said: str) -> None:
