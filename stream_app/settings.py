@@ -304,6 +304,16 @@ class Settings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _no_password_in_an_address(self) -> Settings:
+        for name in ("http_url", "otlp_endpoint"):
+            if "@" in getattr(self, name).partition("://")[2].partition("/")[0]:
+                raise ValueError(
+                    f"{name} holds a user or a password, which logs would show: leave them out "
+                    "(a collector's go into OTEL_EXPORTER_OTLP_HEADERS)"
+                )
+        return self
+
     @property
     def serves_api(self) -> bool:
         """Whether the API is on."""

@@ -69,6 +69,13 @@ def test_a_wrong_setting_is_one_line_with_name_found_and_allowed(
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["http_url", "otlp_endpoint"])
+def test_a_password_in_an_address_is_refused_and_not_shown(name: str) -> None:
+    with pytest.raises(FixSettings, match=f"{name} holds a user or a password") as caught:
+        load({f"INTEREST_{name.upper()}": "https://me:hunter2@host:4318"})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_every_wrong_setting_is_named_at_once() -> None:
     with pytest.raises(FixSettings, match=r"partitions.*update_format"):
         load({"INTEREST_PARTITIONS": "0", "INTEREST_UPDATE_FORMAT": "xml"})
