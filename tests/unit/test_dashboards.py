@@ -63,6 +63,15 @@ def test_the_stream_is_chosen_among_those_there_are() -> None:
     assert not unknown_in(chosen["query"]["query"])
 
 
+def test_nobody_logs_in_with_a_first_password() -> None:
+    services = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
+    allowed = services["grafana"]["environment"]
+    assert allowed["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert allowed["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert allowed["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert all(port.startswith("127.0.0.1:") for port in services["grafana"]["ports"])
+
+
 def test_grafana_gets_source_and_dashboard_where_compose_puts_them() -> None:
     provisioning = GRAFANA / "provisioning"
     sources = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())
