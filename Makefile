@@ -49,6 +49,7 @@ demo: $(VENV)/.installed  ## the whole stream on MovieLens-1M
 
 test: $(VENV)/.installed  ## every test
 	@$(BIN)/python -m tests.harness.chromium  # for the dashboard's; they are skipped without one
+	@$(BIN)/python -m tests.harness.promtool  # for the alert rules'; the same
 	$(BIN)/python -m pytest $(TESTS) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 JOBS ?= 2

@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 ABSENT = (
     f"no browser: none of {', '.join(NAMES)} is on the PATH; "
     "`make test` installs Debian's package chromium where it runs as root"
 )
-_UPDATE_S, _INSTALL_S = 120, 600
+UPDATE_S, _INSTALL_S = 120, 600
 
 
 def find() -> str | None:
@@ -27,21 +28,22 @@ def install() -> str:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return f"{ABSENT}; the tests of the dashboard will be skipped"
     for arguments, seconds in (
-        (["update", "-qq"], _UPDATE_S),
+        (["update", "-qq"], UPDATE_S),
         (["install", "-qq", "-y", "--no-install-recommends", "chromium"], _INSTALL_S),
     ):
-        error = _apt_get(arguments, seconds)
+        error = apt_get(arguments, seconds)
     found = find()
     return f"browser: {found}, installed" if found else f"no browser could be installed: {error}"
 
 
-def _apt_get(arguments: list[str], seconds: int) -> str:
-    """Run it; return the last line of what it complained about."""
+def apt_get(arguments: list[str], seconds: float, folder: Path | None = None) -> str:
+    """Run it in a folder; return the last line of what it complained about."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
             ["apt-get", *arguments],
-            env=environment, capture_output=True, text=True, timeout=seconds, check=False,
+            env=environment, cwd=folder, capture_output=True, text=True, check=False,
+            timeout=seconds,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"apt-get {arguments[0]} took longer than {seconds} s"

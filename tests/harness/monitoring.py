@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import yaml
 
 from stream_app.serving.metrics import PREFIX
 from tests.harness.documents import ROOT
+from tests.harness.promtool import ABSENT, find
 
 PROMETHEUS = ROOT / "docker" / "prometheus"
 JOB = "interest-stream"
@@ -51,9 +51,9 @@ def unknown_in(expression: str) -> list[str]:
 
 def promtool(*arguments: str | Path) -> str:
     """Run Prometheus's promtool, which must accept; skip where there is none."""
-    command = shutil.which("promtool")
+    command = find()
     if command is None:
-        pytest.skip("no promtool here: it comes with Debian's package prometheus")
+        pytest.skip(ABSENT)
     done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
