@@ -3,7 +3,7 @@
     bundle.json                  this module's Manifest
     interest.json                the interest model
     interest.safetensors
-    metrics.json                 what training measured, where it did
+    metrics.json, training.json  what training measured, and its settings, where it was trained
     text/config.json             the text model: a folder of transformers, or with int8 weights
     text/model.safetensors       (int8.safetensors, see encoders.int8_weights)
     text/tokenizer.json ...
@@ -32,6 +32,8 @@ MANIFEST_FILE = "bundle.json"
 TEXT_FOLDER = "text"
 INTEREST_FILES = ("interest.json", "interest.safetensors")
 METRICS_FILE = "metrics.json"
+TRAINING_FILES = (METRICS_FILE, "training.json")
+"""They say where a model comes from, and do not change what it is."""
 SCHEMA_VERSION = 1
 
 _AGAIN = "copy the bundle again, or export it again"
@@ -164,7 +166,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write ``bundle.json`` with the hashes and the model_id of the files there; return it."""
-    names = [name for name in (*INTEREST_FILES, METRICS_FILE) if (folder / name).is_file()]
+    names = [name for name in (*INTEREST_FILES, *TRAINING_FILES) if (folder / name).is_file()]
     files = {name: _sha256(folder / name) for name in sorted([*names, *_text_files(folder)])}
     manifest = msgspec.structs.replace(manifest, files=files, model_id=content_id(folder, manifest))
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)

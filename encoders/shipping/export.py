@@ -124,9 +124,10 @@ class _Export:
         taught = self._make_text_model(text, teacher, kept)
         served = self._served(text)
         self._save_interest(parent, served)
-        metrics = Path(self._source.interest_model) / model_bundle.METRICS_FILE
-        if metrics.is_file():
-            shutil.copyfile(metrics, self._draft / metrics.name)
+        trained = Path(self._source.interest_model)
+        for name in model_bundle.TRAINING_FILES:
+            if (trained / name).is_file():
+                shutil.copyfile(trained / name, self._draft / name)
         origin = Origin(
             parent_model_id=model_files.model_id(
                 (teacher or text).content_id, parent.content_id, self._source.vectors
@@ -138,7 +139,8 @@ class _Export:
             versions={name: version(name) for name in _VERSIONS},
         )
         dimensions = parent.config.dimensions or text.dimensions
-        manifest = self._manifest(text, dimensions, origin, _data_fingerprint(metrics))
+        data_fingerprint = _data_fingerprint(trained / model_bundle.METRICS_FILE)
+        manifest = self._manifest(text, dimensions, origin, data_fingerprint)
         model_bundle.write_manifest(self._draft, manifest)
         return model_bundle.check(self._draft)
 

@@ -17,11 +17,14 @@ import pytest
 import encoders
 from encoders import BundleInvalid, EncoderConfig, EncoderConfigInvalid, ModelNotSafe
 from encoders.evaluation.interactions import from_events
+from encoders.evaluation.plan import Plan
+from encoders.evaluation.results import Protocol
 from encoders.model_bundle import Manifest, check, opened, write_manifest
 from encoders.text_encoder import TextEncoder
 from encoders.transformer import TransformerEncoder
 from stream_app import evaluation_run
 from stream_app.settings import Settings
+from stream_app.training_notes import training_notes
 from tests.conformance.models import tiny_bert, tiny_gpt2
 from tests.conformance.windows import some_windows
 from tests.harness import bundles
@@ -44,6 +47,7 @@ def parts(shape: str, tmp_path_factory: pytest.TempPathFactory) -> EncoderConfig
 def made(parts: EncoderConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "bundle"
     (Path(parts.interest_model) / "metrics.json").write_text('{"data": {"fingerprint": "ab12"}}')
+    (Path(parts.interest_model) / "training.json").write_text('{"hold_out": "one"}')
     bundles.export(bundles.ExportPlan(parts), [], out)
     return out
 
@@ -77,7 +81,16 @@ def test_a_bundle_says_what_it_is_and_where_it_comes_from(shape: str, made: Path
     assert (manifest.weights, manifest.vectors) == ("fp32", "float32")
     assert (manifest.origin.text_layers, manifest.origin.parent_text_layers) == ((0, 1), 2)
     assert manifest.data_fingerprint == "ab12"
-    assert {"interest.json", "metrics.json", "text/tokenizer.json"} < set(manifest.files)
+    records = {"metrics.json", "training.json"}
+    assert {"interest.json", "text/tokenizer.json"} | records < set(manifest.files)
+
+
+def test_an_evaluation_knows_how_a_bundle_was_trained(made: Path, copy: Path) -> None:
+    asked = Protocol("leave_last_out", "", "random", 0, 1, 1, [])
+    said = training_notes(made, Plan(), [asked])
+    assert "hold_out 'one'" in said[0]
+    (copy / "training.json").unlink()
+    assert "no readable training.json" in training_notes(copy, Plan(), [asked])[0]
 
 
 def flipped(path: Path) -> None:
