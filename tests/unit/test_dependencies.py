@@ -89,6 +89,7 @@ def test_the_benchmarks_move_no_version() -> None:
             1,
             "line 2",
         ),
+        ("ERROR:pip_audit._cli:requirement file x: Invalid requirement: networkx=3", 1, "networkx"),
         ("", 1, "no output"),
     ],
 )
