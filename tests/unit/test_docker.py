@@ -24,6 +24,7 @@ from tests.harness.documents import ROOT
 
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
+COMPOSE_GPU = DOCKER / "compose.gpu.yaml"
 KNOWN = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN",
          "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}  # fmt: skip
 
@@ -176,10 +177,22 @@ def has_compose() -> bool:
     return asked.returncode == 0
 
 
+def test_workers_on_a_gpu_are_the_same_workers(compose: dict[str, Any]) -> None:
+    over = yaml.safe_load(COMPOSE_GPU.read_text(encoding="utf-8"))["services"]
+    assert set(over) == set(workers(compose))
+    for service in over.values():
+        assert load(environ=service["environment"]).device == "cuda"
+        assert resolved(service["build"]["args"]["TORCH_BACKEND"]).startswith("cu")
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+
+
 @pytest.mark.skipif(not has_compose(), reason="no docker client with compose here")
-def test_the_docker_client_takes_the_compose_file() -> None:
+@pytest.mark.parametrize("files", [[COMPOSE], [COMPOSE, COMPOSE_GPU]], ids=["cpu", "gpu"])
+def test_the_docker_client_takes_the_compose_file(files: list[Path]) -> None:
+    named = [argument for file in files for argument in ("--file", str(file))]
     checked = subprocess.run(
-        ["docker", "compose", "--file", COMPOSE, "config", "--quiet"],
+        ["docker", "compose", *named, "config", "--quiet"],
         capture_output=True,
         text=True,
         check=False,

@@ -59,6 +59,91 @@ def test_every_manifest_is_applied() -> None:
     assert files == {*KUSTOMIZATION["resources"], "kustomization.yaml", "adapter-values.yaml"}
 
 
+COMPONENTS = [path.parent.name for path in sorted(FOLDER.glob("*/kustomization.yaml"))]
+_LISTED_BY = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
+"""What Kubernetes merges a list by in a strategic merge; other lists it replaces."""
+
+
+def merged(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for name, value in patch.items():
+        old = result.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            result[name] = merged(old, value)
+        elif name in _LISTED_BY and isinstance(old, list):
+            key = _LISTED_BY[name]
+            named = {each[key]: each for each in old}
+            for each in value:
+                named[each[key]] = merged(named.get(each[key], {}), each)
+            result[name] = list(named.values())
+        else:
+            result[name] = value
+    return result
+
+
+def with_components(*names: str) -> dict[str, dict[str, Any]]:
+    """Return the manifests with these components' patches."""
+    found = dict(MANIFESTS)
+    for name in names:
+        component = yaml.safe_load((FOLDER / name / "kustomization.yaml").read_text())
+        assert component["kind"] == "Component"
+        for each in component["patches"]:
+            patch = yaml.safe_load((FOLDER / name / each["path"]).read_text())
+            base = found[patch["kind"]]
+            assert (patch["apiVersion"], patch["metadata"]) == (
+                base["apiVersion"],
+                {"name": base["metadata"]["name"]},
+            )
+            found[patch["kind"]] = merged(base, patch)
+    return found
+
+
+def test_the_components_are_offered() -> None:
+    text = (FOLDER / "kustomization.yaml").read_text()
+    assert sorted(re.findall(r"^#  - (\w+)$", text, re.MULTILINE)) == COMPONENTS
+    assert len(COMPONENTS) == 2
+
+
+@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+def test_kubernetes_knows_every_field_of_the_components(version: str) -> None:
+    for manifest in with_components(*COMPONENTS).values():
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_secured_workers_have_the_secrets_that_their_settings_name() -> None:
+    found = with_components(*COMPONENTS)
+    given = found["ConfigMap"]["data"]
+    settings = load(environ={"INTEREST_HTTP_PORT": "8080"} | given)  # which the image sets
+    assert (settings.security_protocol, settings.partitions) == ("SASL_SSL", 16)
+    text = (FOLDER / "secured" / "kustomization.yaml").read_text()
+    keys = set(re.findall(r"--from-file=(\S+)", text))
+    port = int(given["INTEREST_BOOTSTRAP_SERVERS"].partition(":")[2])
+    rules = found["NetworkPolicy"]["spec"]["egress"]
+    assert port in [each["port"] for rule in rules for each in rule["ports"]]
+    for kind in ("StatefulSet", "Job"):
+        pod = found[kind]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        (mount,) = (each for each in container["volumeMounts"] if each["name"] == "secret")
+        (volume,) = (each for each in pod["volumes"] if each["name"] == "secret")
+        files = {value for name, value in given.items() if name.endswith(("_FILE", "_CAFILE"))}
+        assert files == {f"{mount['mountPath']}/{key}" for key in keys}
+        assert volume["secret"]["secretName"] == WORKER
+        group = pod["securityContext"]["fsGroup"]
+        assert group == pod["securityContext"]["runAsGroup"], "or it cannot read them"
+        assert container["image"], "what was there is there still"
+
+
+def test_a_worker_with_a_gpu_asks_for_one_and_will_not_do_without() -> None:
+    pod = with_components("gpu")["StatefulSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert load(environ={"INTEREST_DEVICE": given["INTEREST_DEVICE"]}).device == "cuda"
+    assert {"POD_NAME", "INTEREST_HTTP_URL"} <= {each["name"] for each in container["env"]}
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert container["resources"]["requests"]["cpu"] == "1500m"
+    assert container["image"] == f"{container_of('StatefulSet')['image']}-cuda"
+
+
 @pytest.mark.parametrize("kind", ["StatefulSet", "Job"])
 def test_a_pod_is_nobody_and_can_write_to_its_volumes_only(kind: str) -> None:
     pod, container = pod_of(kind), container_of(kind)
