@@ -136,6 +136,9 @@ class InterestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tower_activation: TowerActivation | msgspec.UnsetType = msgspec.UNSET
     """What the item tower bends with. Training writes it; it is left out of the file where there is
     no tower, and was before there were two to tell apart (``interest_folder`` sees to those)."""
+    every_subset: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether training went through each granularity alone, each left out, and all, with the
+    context and without: all of these may be asked of it. Left out of the file where it did not."""
     sequence: SequenceConfig | None = None
     """How paragraph and document read their events; none: as a weighted mean, order but for
     recency aside, which is what it is before training."""

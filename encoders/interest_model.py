@@ -206,17 +206,21 @@ class InterestModel(nn.Module):
         x: Sequence[torch.Tensor],
         features: torch.Tensor | None = None,
         queries: torch.Tensor | None = None,
+        names: Sequence[str] = (),
     ) -> torch.Tensor:
         """x of each active granularity, [B, T] pooled, centred and whitened, [B, D] read or
         [B, M + 1] of media; [B, F] features and [B, T] queries of the context -> [B, 1 + K, D] unit
-        length: the vector, and the K of several interests where the model has them."""
+        length: the vector, and the K of several interests where the model has them.
+
+        ``names`` are those that ``x`` is of, where they are not all that are active."""
+        names = names or self.active
         projected = torch.stack(
-            [self.projection(name)(part) for name, part in zip(self.active, x, strict=True)]
+            [self.projection(name)(part) for name, part in zip(names, x, strict=True)]
         )
         context = None
         if features is not None and self.uses_context:
             context = self.context(features, queries)
-        fused = self.fuse(projected, context)
+        fused = self.fuse(projected, context, names)
         if self.heads is None:
             return unit_or_zero(fused)[:, None]
         count, dimensions, _ = self.heads.shape
@@ -243,13 +247,18 @@ class InterestModel(nn.Module):
             found |= {f"reader.{k}": v.detach() for k, v in self.reader.state_dict().items()}
         return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
-    def fuse(self, projected: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        """[A, B, D] projected granularities and [B, D] context -> [B, D], not of unit length."""
-        weights = projected.new_tensor([self.config.weights[name] for name in self.active])
+    def fuse(
+        self, projected: torch.Tensor, context: torch.Tensor | None, names: Sequence[str] = ()
+    ) -> torch.Tensor:
+        """[A, B, D] projected granularities and [B, D] context -> [B, D], not of unit length;
+        ``names`` as in ``forward``."""
+        names = names or self.active
+        weights = projected.new_tensor([self.config.weights[name] for name in names])
         if self.config.fusion == "concat" and self.joint is not None:
             rest = torch.zeros_like(projected[0]) if context is None else context
             rest = rest.expand_as(projected[0])
-            return functional.linear(torch.cat([*projected, rest], dim=1), self.joint)
+            joint = joint_of(self.joint, self.active, names)
+            return functional.linear(torch.cat([*projected, rest], dim=1), joint)
         if self.config.fusion == "attention":
             shares = torch.softmax(weights.log() + self._affinity(projected, context), dim=1)
             fused = (shares.T[:, :, None] * projected).sum(0)
@@ -265,6 +274,15 @@ class InterestModel(nn.Module):
         if context is not None:
             query = query + context
         return (projected * query).sum(-1).T / math.sqrt(projected.shape[-1])
+
+
+def joint_of(joint: torch.Tensor, active: Sequence[str], names: Sequence[str]) -> torch.Tensor:
+    """Return what ``concat.F`` [D, (A + 1) D] of the ``active`` granularities has for some of them
+    and the context: the others count as zero."""
+    if tuple(names) == tuple(active):
+        return joint
+    blocks = torch.split(joint, len(joint), dim=1)  # type: ignore[no-untyped-call]
+    return torch.cat([*(blocks[active.index(name)] for name in names), blocks[-1]], dim=1)
 
 
 def _reader(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from encoders.errors import EncoderError
 from encoders.evaluation.bootstrap import Estimate, differences
-from encoders.evaluation.grid import Cell, Variants, cells
+from encoders.evaluation.grid import Cell, Variants
 from encoders.evaluation.interest import InterestScorer, put_texts
 from encoders.evaluation.plan import Bar, Setting
 from encoders.evaluation.ranking import Result
@@ -17,20 +16,18 @@ _DECIDING = "ndcg@10"
 
 
 def compare(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar) -> Grid:
-    """Return a line per cell, trained ones first; a cell that the model's tensors do not fit says
-    why instead."""
-    lines = []
+    """Return a line per cell; none where there is but one, the model as it is."""
+    lines: list[GridLine] = []
     measured: dict[Cell, Result] = {}
-    every = [*variants.also(), *cells(variants.config)]
+    every = list(variants.cells())
+    if len(every) == 1:
+        return Grid()
     progress = bar("configurations")
     for done, cell in enumerate(every, start=1):
-        result, refused = _asked(cell, setting, variants, policy)
-        found = None
-        if result is not None:
-            measured[cell] = result
-            found = Measured.of(cell.granularities, result, setting.plan.seed)
-        name = Path(cell.trained).name
-        lines.append(GridLine(cell.granularities, cell.fusion, cell.context, found, refused, name))
+        result = measured[cell] = _asked(cell, setting, variants, policy)
+        found = Measured.of(cell.granularities, result, setting.plan.seed)
+        name = Path(cell.model).name
+        lines.append(GridLine(cell.granularities, cell.fusion, cell.context, found, name))
         progress(done, len(every))
     every_one = _best(measured, ("all",))
     alone = _best(measured, variants.config.granularities)
@@ -44,24 +41,14 @@ def compare(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar
     )
 
 
-def _asked(
-    cell: Cell, setting: Setting, variants: Variants, policy: WindowPolicy
-) -> tuple[Result | None, str]:
+def _asked(cell: Cell, setting: Setting, variants: Variants, policy: WindowPolicy) -> Result:
     data = setting.questions.data
-    try:
-        encoder = variants.trained(cell.trained) if cell.trained else variants.make(cell.config)
-    except EncoderError as error:
-        return None, _without_folder(str(error))
+    encoder = variants.make(cell.config, cell.model)
     try:
         put_texts(encoder, data)
-        return setting.ask(InterestScorer(encoder, data, policy)), ""
+        return setting.ask(InterestScorer(encoder, data, policy))
     finally:
         encoder.close()
-
-
-def _without_folder(refusal: str) -> str:
-    """The variant's folder is a temporary one: what is wrong stands behind the colon."""
-    return refusal.partition(": ")[2] or refusal
 
 
 def _best(measured: dict[Cell, Result], labels: tuple[str, ...]) -> Cell | None:
@@ -77,5 +64,5 @@ def _difference(ours: Result, theirs: Result, seed: int) -> dict[str, Estimate]:
 
 def _name(cell: Cell) -> str:
     with_context = "with context" if cell.context else "without context"
-    trained = f", {Path(cell.trained).name}" if cell.trained else ""
-    return f"{cell.granularities}, {cell.fusion}, {with_context}{trained}"
+    model = f", {Path(cell.model).name}" if cell.model else ""
+    return f"{cell.granularities}, {cell.fusion}, {with_context}{model}"

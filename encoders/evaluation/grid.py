@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from encoders.config import EncoderConfig, Fusion, InterestConfig
-from encoders.errors import EncoderConfigInvalid
+from encoders.config import EncoderConfig, InterestConfig
 from encoders.interface import GRANULARITIES, Float32, InterestEncoder
 
 if TYPE_CHECKING:
+    import torch
+
     from encoders.evaluation.explanation import Explainer
     from encoders.interest_folder import InterestBundle
 
@@ -27,41 +28,52 @@ class Cell:
 
     granularities: str
     """``word``, ``without word``, ..., ``all``."""
-    fusion: str
-    context: bool
     config: InterestConfig
-    trained: str = ""
-    """Folder of a model that was trained for this cell; empty: the model under evaluation."""
+    model: str = ""
+    """Folder of the model that is asked; empty: the one under evaluation."""
+
+    @property
+    def fusion(self) -> str:
+        """How they become one."""
+        return self.config.fusion
+
+    @property
+    def context(self) -> bool:
+        """Whether the context takes part."""
+        return self.config.context
 
     @classmethod
-    def of(cls, config: InterestConfig, folder: Path) -> Cell:
-        """Return the cell that a trained model is of."""
+    def of(cls, config: InterestConfig, model: str = "") -> Cell:
+        """Return the cell of a configuration, named after what takes part."""
         active = config.active
         missing = [name for name in config.granularities if name not in active]
         label = " + ".join(active)
-        if len(missing) <= 1:
+        if len(active) > 1 and len(missing) <= 1:
             label = f"without {missing[0]}" if missing else "all"
-        return cls(label, config.fusion, config.context, config, str(folder))
+        return cls(label, config, model)
 
 
-def cells(base: InterestConfig) -> Iterator[Cell]:
-    """Yield each granularity alone, each left out, and all, times fusions, times context.
+def cells(base: InterestConfig, *, trained: bool, model: str = "") -> Iterator[Cell]:
+    """Yield what a model may be asked for: each granularity alone, each left out, and all, with the
+    context and without. Other fusions are other models.
 
-    What takes part weighs the same; everything else is as in ``base``.
+    What takes part weighs the same; everything else is as in ``base``. Of a trained model these are
+    only those that it was trained for. Before training a context is zero, and all fusions are the
+    same.
     """
-    every = base.granularities
-    active: dict[str, tuple[str, ...]] = {name: (name,) for name in every}
-    for name in every:
-        active[f"without {name}"] = tuple(other for other in every if other != name)
-    active["all"] = every
-    for label, names in active.items():
-        weights = {name: float(name in names) for name in every}
-        for fusion in get_args(Fusion):
-            for context in (True, False):
-                config = msgspec.structs.replace(
-                    base, weights=weights, fusion=fusion, context=context
-                )
-                yield Cell(label, fusion, context, config)
+    if trained and base.every_subset is not True:
+        yield Cell.of(base, model)
+        return
+    among = base.active if trained else base.granularities
+    subsets: list[tuple[str, ...]] = [(name,) for name in among]
+    subsets += [tuple(other for other in among if other != name) for name in among]
+    subsets.append(among)
+    contexts = (True, False) if trained and base.context else (False,)
+    for names in dict.fromkeys(subset for subset in subsets if subset):
+        weights = {name: float(name in names) for name in base.granularities}
+        for context in contexts:
+            config = msgspec.structs.replace(base, weights=weights, context=context)
+            yield Cell.of(config, model)
 
 
 class Variants(Protocol):
@@ -70,18 +82,12 @@ class Variants(Protocol):
     config: InterestConfig
     """Of the model as it is."""
 
-    def also(self) -> Iterator[Cell]:
-        """Yield the other models that are to be compared, each of one cell."""
+    def cells(self) -> Iterator[Cell]:
+        """Yield what is to be compared: the cells of the model, and of those named beside it."""
 
-    def trained(self, folder: str) -> InterestEncoder:
-        """Return an encoder of one of the other models as it is."""
-
-    def make(self, config: InterestConfig) -> InterestEncoder:
-        """Return an encoder with this configuration.
-
-        Raises:
-            EncoderError: the model's tensors do not fit it.
-        """
+    def make(self, config: InterestConfig, model: str = "") -> InterestEncoder:
+        """Return an encoder of a model, with one of the configurations of its ``cells``;
+        ``model`` is the folder of one of the others."""
 
     def plain(self) -> InterestEncoder:
         """Return one whose item vectors are the texts' own: no centre, nothing trained."""
@@ -98,15 +104,11 @@ class StubVariants:
         self._encoder_config = config
         self.config = InterestConfig()
 
-    def also(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[Cell]:
         """See ``Variants``: nothing can be trained of a stub."""
-        return iter(())
+        return cells(self.config, trained=False)
 
-    def trained(self, folder: str) -> InterestEncoder:
-        """See ``Variants``."""
-        raise EncoderConfigInvalid(f"the stub encoder takes no interest model: {folder}")
-
-    def make(self, config: InterestConfig) -> InterestEncoder:
+    def make(self, config: InterestConfig, model: str = "") -> InterestEncoder:
         """See ``Variants``."""
         from encoders.stub import StubEncoder
 
@@ -145,9 +147,8 @@ class TransformerVariants:
             folder = work / f"untrained-{digest.hexdigest()[:16]}"
             if not (folder / interest_folder.CONFIG_FILE).is_file():
                 interest_init.init(texts, self._text, folder)
-        bundle = self._bundle(folder)
-        self.config = bundle.config
-        self._tensors = bundle.tensors
+        self._model = self._bundle(folder)
+        self.config = self._model.config
 
     def _bundle(self, folder: Path) -> InterestBundle:
         from encoders import interest_folder
@@ -159,34 +160,38 @@ class TransformerVariants:
             text_id=self._text.content_id,
         )
 
-    def also(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[Cell]:
         """See ``Variants``."""
+        yield from cells(self.config, trained="tower.gain" in self._model.tensors)
         for folder in self._also:
-            yield Cell.of(self._bundle(folder).config, folder)
+            bundle = self._bundle(folder)
+            trained = "tower.gain" in bundle.tensors
+            yield from cells(bundle.config, trained=trained, model=str(folder))
 
-    def trained(self, folder: str) -> InterestEncoder:
+    def make(self, config: InterestConfig, model: str = "") -> InterestEncoder:
         """See ``Variants``."""
-        from encoders.transformer import TransformerEncoder
+        from encoders.interest_model import joint_of
 
-        config = replace(self._encoder_config, interest_model=folder)
-        return TransformerEncoder(config, text_encoder=self._text)
-
-    def make(self, config: InterestConfig) -> InterestEncoder:
-        """See ``Variants``."""
-        return self._made(config, tuple(self._tensors))
+        of = self._bundle(Path(model)) if model else self._model
+        tensors = dict(of.tensors)
+        if "concat.F" in tensors:
+            tensors["concat.F"] = joint_of(tensors["concat.F"], of.config.active, config.active)
+        return self._made(config, tensors)
 
     def plain(self) -> InterestEncoder:
         """See ``Variants``. The salience stays: another one would be other cached vectors."""
         document = {name: float(name == "document") for name in GRANULARITIES}
         config = InterestConfig(dimensions=self._text.dimensions, weights=document)
-        return self._made(config, ("salience",))
+        tensors = self._model.tensors
+        return self._made(config, {k: v for k, v in tensors.items() if k == "salience"})
 
     def explainer(self, texts: Sequence[str], media: Float32 | None = None) -> Explainer | None:
         """See ``Variants``."""
         from encoders.evaluation.explanation import Explainer
         from encoders.text_store import TextStore
 
-        salience = self._tensors.get("salience")
+        tensors = self._model.tensors
+        salience = tensors.get("salience")
         self._text.use_salience(None if salience is None else salience.float().numpy())
         store = TextStore(self._encoder_config, self._text)
         try:
@@ -195,15 +200,14 @@ class TransformerVariants:
             levels = store.vectors[: len(texts)].cpu().numpy().copy()
         finally:
             store.close()
-        return Explainer(self.config, self._tensors, self._text, levels, texts, media)
+        return Explainer(self.config, tensors, self._text, levels, texts, media)
 
-    def _made(self, config: InterestConfig, tensors: tuple[str, ...]) -> InterestEncoder:
+    def _made(self, config: InterestConfig, tensors: dict[str, torch.Tensor]) -> InterestEncoder:
         from encoders import interest_folder
         from encoders.transformer import TransformerEncoder
 
         folder = self._work / "variant"
-        kept = {name: self._tensors[name] for name in tensors if name in self._tensors}
-        interest_folder.save(folder, config, kept)
+        interest_folder.save(folder, config, tensors)
         return TransformerEncoder(
             replace(self._encoder_config, interest_model=str(folder)), text_encoder=self._text
         )

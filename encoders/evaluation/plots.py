@@ -56,20 +56,30 @@ def delays(lines: Sequence[Delayed], metrics: Sequence[str] = ("recall@10", "ndc
     return png(figure)
 
 
+def has_grid(lines: Sequence[GridLine]) -> bool:
+    """Whether lines fill a heat map: no cell twice, and more than one row."""
+    rows = {line.granularities for line in lines}
+    return len(rows) > 1 and len({(ln.granularities, _column(ln)) for ln in lines}) == len(lines)
+
+
 def grid(lines: Sequence[GridLine], metric: str = "ndcg@10") -> bytes:
-    """Return a heat map of one metric: granularities by fusion and context; empty: refused."""
+    """Return a heat map of one metric: granularities by fusion and context; empty: not asked."""
     rows = list(dict.fromkeys(line.granularities for line in lines))
     columns = list(dict.fromkeys(_column(line) for line in lines))
     values = np.full((len(rows), len(columns)), np.nan)
     for line in lines:
-        if line.measured is not None and not line.trained:
-            place = rows.index(line.granularities), columns.index(_column(line))
-            values[place] = line.measured.metrics[metric].mean
+        place = rows.index(line.granularities), columns.index(_column(line))
+        values[place] = line.measured.metrics[metric].mean
     figure = new_figure(8.0, 4.2)
     axes = figure.subplots()
     image = axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap="viridis")
     axes.set_xticks(np.arange(len(columns)), columns, rotation=30, ha="right")
     axes.set_yticks(np.arange(len(rows)), rows)
+    middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            colour = "black" if value > middle else "white"
+            axes.text(column, row, f"{value:.4f}", ha="center", va="center", color=colour)
     figure.colorbar(image, label=metric)
     return png(figure)
 

@@ -174,33 +174,32 @@ def _staleness(protocol: Protocol, *, with_plots: bool) -> Iterator[Block]:
 def _grid(grid: Grid, *, with_plots: bool) -> Iterator[Block]:
     yield Heading(3, "Granularities, fusions, context")
     yield Paragraph(
-        "The model as it is, with each granularity alone, each left out, and all; what takes part "
-        "weighs the same. Nothing is trained anew for a cell: where a cell has no figures, the "
-        "model's tensors do not fit it, and the last column says why; a fusion that the model has "
-        "no tensors of its own for is the untrained one. Models that were trained for a cell are "
-        "compared by `--also FOLDER`, and stand first."
+        "Each granularity alone, each left out, and all; what takes part weighs the same. Only "
+        "what a model was trained for is asked of it: `train --every-subset` makes one that may be "
+        "asked for all of these, with the context and without, and `--also FOLDER` adds other "
+        "models, of another fusion, say. Untrained, all fusions are the same and the context is "
+        "zero."
     )
+    if not grid.lines:
+        yield Paragraph("This model was trained for one configuration, that of the tables above.")
+        return
     yield Table(
-        ("Granularities", "fusion", "context", "model", *_MAIN, "why not"),
+        ("Granularities", "fusion", "context", "model", *_MAIN),
         [_grid_row(line) for line in grid.lines],
     )
-    if with_plots and any(line.measured for line in grid.lines):
+    if with_plots and plots.has_grid(grid.lines):
         yield Picture("grid", "NDCG@10 of every configuration", plots.grid(grid.lines))
-    yield Paragraph(_verdict(grid))
+    if grid.difference:
+        yield Paragraph(_verdict(grid, grid.difference["ndcg@10"]))
 
 
 def _grid_row(line: GridLine) -> tuple[str, ...]:
-    found = line.measured
-    figures = [_interval(found.metrics[metric]) if found else "" for metric in _MAIN]
+    figures = [_interval(line.measured.metrics[metric]) for metric in _MAIN]
     context = "on" if line.context else "off"
-    model = line.trained or "as it is"
-    return (line.granularities, line.fusion, context, model, *figures, line.refused)
+    return (line.granularities, line.fusion, context, line.model or OURS, *figures)
 
 
-def _verdict(grid: Grid) -> str:
-    if not grid.difference:
-        return "All granularities and one alone cannot be compared: the model fits only one side."
-    gap = grid.difference["ndcg@10"]
+def _verdict(grid: Grid, gap: Estimate) -> str:
     if gap.low > 0.0:
         outcome = "All four beat the best one outside the interval"
     elif gap.high < 0.0:

@@ -48,15 +48,14 @@ class Delayed:
 
 @dataclass(frozen=True)
 class GridLine:
-    """One cell of the comparison of configurations; ``refused`` says why it has no metrics."""
+    """One cell of the comparison of configurations."""
 
     granularities: str
     fusion: str
     context: bool
-    measured: Measured | None = None
-    refused: str = ""
-    trained: str = ""
-    """Name of the folder, of a model that was trained for this cell."""
+    measured: Measured
+    model: str = ""
+    """Name of its folder, of another model than the one under evaluation."""
 
 
 @dataclass(frozen=True)

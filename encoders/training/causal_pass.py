@@ -87,6 +87,24 @@ class Towers:
         return torch.from_numpy(self.place_of[rows]).to(device)
 
 
+@dataclass(frozen=True)
+class Subset:
+    """What of a model takes part in a batch."""
+
+    granularities: tuple[str, ...]
+    context: bool
+
+    @classmethod
+    def drawn(cls, model: InterestModel, generator: np.random.Generator) -> Subset:
+        """Return all granularities, all but one, or one alone, with the context or without, each
+        as likely: modality dropout (Neverova et al. 2016, ModDrop, arXiv:1501.00102, section 3.3),
+        drawn from what is compared rather than part by part."""
+        every = model.active
+        how, one = generator.integers(3), every[generator.integers(len(every))]
+        names = [every, tuple(name for name in every if name != one) or every, (one,)][how]
+        return cls(names, model.uses_context and bool(generator.integers(2)))
+
+
 class CausalPass:
     """A model, and the vectors of the texts it reads."""
 
@@ -127,20 +145,21 @@ class CausalPass:
         place_of[rows] = np.arange(len(rows))
         return Towers(vectors, place_of)
 
-    def users(self, windows: Windows, towers: Towers) -> torch.Tensor:
+    def users(self, windows: Windows, towers: Towers, subset: Subset | None = None) -> torch.Tensor:
         """Return [P, 1 + K, D] the vectors at the asked events; the rows must be at hand."""
+        subset = subset or Subset(self.model.active, self.model.uses_context)
         at = _OnDevice.of(windows, towers, self.device)
         tokens = None
         if self.model.reader is not None:
             tokens = functional.embedding(at.places, towers.vectors)
         shares = self._shares(at)
-        x = [self._x(name, at, tokens, shares) for name in self.model.active]
+        x = [self._x(name, at, tokens, shares) for name in subset.granularities]
         features = queries = None
-        if windows.features is not None and self.model.uses_context:
+        if windows.features is not None and subset.context:
             features = torch.from_numpy(windows.features).to(self.device)
             if self.model.reads_queries:
                 queries = self._queries(at, shares)
-        vectors: torch.Tensor = self.model(x, features, queries)
+        vectors: torch.Tensor = self.model(x, features, queries, subset.granularities)
         return vectors
 
     def hidden(self, windows: Windows, towers: Towers) -> torch.Tensor:

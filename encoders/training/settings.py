@@ -30,6 +30,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which take part, equally weighted at the start."""
     fusion: Fusion = "weighted_mean"
     context: bool = True
+    every_subset: bool = False
+    """Whether a batch takes all granularities, all but one, or one alone, and the context or not,
+    so that one model may be asked for each of these (``causal_pass.Subset``)."""
     layers: int = 2
     """Of the reader of sequences; 0: paragraph and document are weighted means as before."""
     heads: int = 2
@@ -165,6 +168,8 @@ def _check_choices(settings: TrainingSettings) -> None:
 def _check_together(settings: TrainingSettings) -> None:
     if settings.layers and settings.dimensions % settings.heads:
         raise _wrong("dimensions", settings.dimensions, f"a multiple of heads ({settings.heads})")
+    if settings.every_subset and len(settings.granularities) == 1 and not settings.context:
+        raise _wrong("every_subset", True, "off where there is one granularity and no context")
     if settings.learn_salience and "word" not in settings.granularities:
         raise _wrong("learn_salience", True, "off, or have word among the granularities")
     if settings.learn_salience and settings.text != "frozen":

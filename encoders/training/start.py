@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import torch
 
@@ -56,6 +57,7 @@ def start_config(
         window_max_events=settings.window_events,
         window_max_age_ms=settings.window_age_ms,
         tower_activation="gelu",
+        every_subset=True if settings.every_subset else msgspec.UNSET,
         sequence=sequence,
     )
 

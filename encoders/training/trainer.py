@@ -17,7 +17,7 @@ from encoders.errors import TrainingDiverged
 from encoders.evaluation.ranking import Result, seen_items
 from encoders.evaluation.splits import Questions
 from encoders.training import checkpoints
-from encoders.training.causal_pass import CausalPass
+from encoders.training.causal_pass import CausalPass, Subset
 from encoders.training.checkpoints import Checkpoint, EpochReport, Progress
 from encoders.training.events import Bools, Stretches, TrainingEvents, grouped
 from encoders.training.losses import candidates, loss_sum
@@ -186,12 +186,17 @@ class Trainer:
         rows = np.unique(np.concatenate(wanted))
         self._pass.texts.begin_step(rows, generator)
         towers = self._pass.towers(rows)
-        ask = self._pass.hidden if masked else self._pass.users
+        if masked:
+            vectors = self._pass.hidden(batch.windows, towers)
+        else:
+            every = settings.every_subset
+            subset = Subset.drawn(self._pass.model, generator) if every else None
+            vectors = self._pass.users(batch.windows, towers, subset)
         among = drawn.items if compared else batch.items[:0]
         return loss_sum(
             settings,
             self._pass.model,
-            ask(batch.windows, towers),
+            vectors,
             towers.vectors,
             towers.places(batch.items, device),
             torch.from_numpy(batch.labels).to(device),

@@ -58,6 +58,9 @@ def train(
         Literal["add", "weighted_mean", "attention", "concat"] | None,
         _option(_MODEL, "How they become one vector."),
     ] = None,
+    every_subset: Annotated[
+        bool | None, _option(_MODEL, "Learn each granularity alone and each left out, too.")
+    ] = None,
     dimensions: Annotated[int | None, _option(_MODEL, "Of the vectors. [128]")] = None,
     layers: Annotated[int | None, _option(_MODEL, "Of the reader; 0: none. [2]")] = None,
     heads: Annotated[int | None, _option(_MODEL, "Of its attention. [2]")] = None,
@@ -122,7 +125,8 @@ def train(
     settings = context.obj.settings(**({} if threads is None else {"encoder_threads": threads}))
     chosen = {
         "granularities": tuple(granularities.split(",")) if granularities else None,
-        "fusion": fusion, "dimensions": dimensions, "layers": layers, "heads": heads,
+        "fusion": fusion, "every_subset": every_subset, "dimensions": dimensions,
+        "layers": layers, "heads": heads,
         "context": with_context, "residual": residual, "interests": interests,
         "learn_salience": learn_salience, "text": text, "loss": loss, "negatives": negatives,
         "negative_count": negative_count, "target": "value" if value_field else None,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from encoders import EncoderConfig, InterestConfig, InterestEncoder
-from encoders.errors import InterestModelInvalid
 from encoders.evaluation.bootstrap import differences, estimates
 from encoders.evaluation.breakdowns import breakdown, by_activity, by_length, by_popularity
 from encoders.evaluation.counterfactual import PAIRS, swapped
@@ -20,7 +19,9 @@ from encoders.evaluation.interactions import from_events
 from encoders.evaluation.interest import put_texts
 from encoders.evaluation.lists import diversity, genre_shares, gini, miscalibration
 from encoders.evaluation.plan import Plan, Setting
+from encoders.evaluation.plots import has_grid
 from encoders.evaluation.ranking import ask
+from encoders.evaluation.results import Grid
 from encoders.evaluation.splits import leave_last_out
 from encoders.evaluation.staleness import DELAYS, staleness
 from state.window import WindowPolicy
@@ -120,12 +121,10 @@ def test_exposure() -> None:
     assert gini(np.zeros(4, dtype=int)) == 1.0
 
 
-class Choosy(StubVariants):
-    """A stub whose tensors fit only some cells, and whose word granularity knows nothing."""
+class Ignorant(StubVariants):
+    """A stub whose word granularity knows nothing."""
 
-    def make(self, config: InterestConfig) -> InterestEncoder:
-        if config.fusion == "concat":
-            raise InterestModelInvalid("some/folder: tensor concat.F has shape (2, 3)")
+    def make(self, config: InterestConfig, model: str = "") -> InterestEncoder:
         if config.weights["word"] and sum(config.weights.values()) == 1.0:
             return super().make(InterestConfig(rank_half_life_events=1e-3))
         return super().make(config)
@@ -135,23 +134,39 @@ def setting(users: int = 60) -> Setting:
     return Setting.of(clustered(users=users), Plan(seed=1), "random")
 
 
-def test_every_granularity_alone_left_out_and_all_times_fusions_times_context() -> None:
-    every = list(cells(InterestConfig()))
-    assert len(every) == len({(c.granularities, c.fusion, c.context) for c in every}) == 9 * 4 * 2
-    without = next(c for c in every if c.granularities == "without word")
-    assert without.config.weights == {"word": 0, "sentence": 1, "paragraph": 1, "document": 1}
+EVERY = [
+    "word", "sentence", "paragraph", "document",
+    "without word", "without sentence", "without paragraph", "without document", "all",
+]  # fmt: skip
+ALL = dict.fromkeys(("word", "sentence", "paragraph", "document"), 1.0)
 
 
-def test_cells_that_do_not_fit_say_why_and_the_others_are_compared() -> None:
-    grid = compare(setting(), Choosy(EncoderConfig(kind="stub", slab_rows=512)), POLICY, no_bar)
-    refused = [line for line in grid.lines if line.refused]
-    assert {line.fusion for line in refused} == {"concat"}
-    assert {line.refused for line in refused} == {"tensor concat.F has shape (2, 3)"}
-    assert len(refused) == 18
+def test_untrained_every_granularity_is_asked_alone_left_out_and_with_all_others() -> None:
+    every = list(cells(InterestConfig(), trained=False))
+    assert [cell.granularities for cell in every] == EVERY
+    assert {cell.context for cell in every} == {False}, "it is zero"
+    assert every[4].config.weights == {"word": 0, "sentence": 1, "paragraph": 1, "document": 1}
+
+
+def test_a_trained_model_is_asked_for_what_it_was_trained_for() -> None:
+    as_it_is = InterestConfig(weights=ALL, fusion="concat")
+    (only,) = cells(as_it_is, trained=True)
+    assert only.config == as_it_is
+    varied = replace(as_it_is, every_subset=True)
+    every = list(cells(varied, trained=True, model="m"))
+    assert [cell.granularities for cell in every[::2]] == EVERY
+    assert [cell.context for cell in every] == [True, False] * 9
+    assert {(cell.fusion, cell.model) for cell in every} == {("concat", "m")}
+    two = replace(varied, weights=ALL | {"word": 0.0, "sentence": 0.0}, context=False)
+    labels = [cell.granularities for cell in cells(two, trained=True)]
+    assert labels == ["paragraph", "document", "paragraph + document"]
+
+
+def test_all_granularities_are_compared_with_the_best_alone() -> None:
+    grid = compare(setting(), Ignorant(EncoderConfig(kind="stub", slab_rows=512)), POLICY, no_bar)
     assert grid.best_of_all.startswith("all, ")
     assert set(grid.difference) >= {"ndcg@10", "recall@10"}
-    means = {line.granularities: line.measured.metrics["ndcg@10"].mean  # type: ignore[union-attr]
-             for line in grid.lines if line.measured}  # fmt: skip
+    means = {line.granularities: line.measured.metrics["ndcg@10"].mean for line in grid.lines}
     best_alone = max(means[name] for name in ("word", "sentence", "paragraph", "document"))
     assert grid.difference["ndcg@10"].mean == pytest.approx(means["all"] - best_alone)
 
@@ -159,31 +174,48 @@ def test_cells_that_do_not_fit_say_why_and_the_others_are_compared() -> None:
 class Accompanied(StubVariants):
     """A model with another one beside it that was trained for a cell of its own."""
 
-    def also(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[Cell]:
+        yield from super().cells()
         weights = {"word": 1.0, "sentence": 1.0, "paragraph": 0.0, "document": 2.0}
-        yield Cell.of(InterestConfig(weights=weights, fusion="add"), Path("models/best"))
+        yield Cell.of(InterestConfig(weights=weights, fusion="add"), "models/best")
 
-    def trained(self, folder: str) -> InterestEncoder:
-        assert folder == "models/best"
-        return self.make(InterestConfig(rank_half_life_events=1e-3))
+    def make(self, config: InterestConfig, model: str = "") -> InterestEncoder:
+        assert model in ("", "models/best")
+        return super().make(InterestConfig(rank_half_life_events=1e-3) if model else config)
 
 
-def test_models_trained_for_a_cell_stand_first() -> None:
-    asked = setting()
+def test_other_models_are_compared_by_name() -> None:
     variants = Accompanied(EncoderConfig(kind="stub", slab_rows=512))
-    first, second, *rest = compare(asked, variants, POLICY, no_bar).lines
-    assert (first.granularities, first.fusion, first.context) == ("without paragraph", "add", True)
-    assert (first.trained, second.trained) == ("best", "")
-    assert len(rest) == 71
-    assert first.measured is not None
-    assert second.measured is not None
-    assert first.measured.metrics != second.measured.metrics
+    grid = compare(setting(), variants, POLICY, no_bar)
+    *own, other = grid.lines
+    assert (other.granularities, other.fusion, other.context) == ("without paragraph", "add", True)
+    assert [line.model for line in own] == [""] * 9
+    assert other.model == "best"
+    same = next(line for line in own if line.granularities == other.granularities)
+    assert other.measured.metrics != same.measured.metrics
+    assert has_grid(grid.lines)
+    assert not has_grid([*grid.lines, other]), "two in one place"
+
+
+class Alone(StubVariants):
+    """A model of one configuration."""
+
+    def cells(self) -> Iterator[Cell]:
+        yield Cell.of(self.config)
+
+    def make(self, config: InterestConfig, model: str = "") -> InterestEncoder:
+        pytest.fail("nothing is to be compared")
+
+
+def test_one_configuration_is_compared_with_nothing() -> None:
+    grid = compare(setting(), Alone(EncoderConfig(kind="stub", slab_rows=512)), POLICY, no_bar)
+    assert grid == Grid()
 
 
 def test_a_cell_is_named_after_what_takes_part() -> None:
     def label(*active: str) -> str:
         weights = dict.fromkeys(active, 1.0)
-        return Cell.of(InterestConfig(weights=weights), Path("x")).granularities
+        return Cell.of(InterestConfig(weights=weights)).granularities
 
     assert label("word", "sentence", "paragraph", "document") == "all"
     assert label("word", "sentence", "paragraph") == "without document"

@@ -93,7 +93,7 @@ def test_the_report_has_all_that_was_asked(written: tuple[Path, list[str]]) -> N
         "miscalibration@10",
     }  # fmt: skip
     assert all(value["low"] <= value["mean"] <= value["high"] for value in metrics.values())
-    assert len(offline["grid"]["lines"]) == 72
+    assert len(offline["grid"]["lines"]) == 9
     assert [late["measured"]["name"] for late in offline["staleness"]] == [
         "at once", "1 event", "10 events", "100 events", "1 hour", "1 day",
     ]  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import msgspec
@@ -19,12 +21,15 @@ from encoders import (
     TrainingDataInvalid,
     TrainingDiverged,
 )
+from encoders.evaluation.grid import TransformerVariants
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import InterestScorer, put_texts, window_batch
 from encoders.evaluation.ranking import ask
 from encoders.evaluation.splits import Questions, leave_last_out
+from encoders.interest_model import InterestModel
 from encoders.text_encoder import TextEncoder
 from encoders.training import validation
+from encoders.training.causal_pass import CausalPass, Subset
 from encoders.training.checkpoints import EpochReport
 from encoders.training.fingerprint import data_fingerprint
 from encoders.training.run import TrainingData, train
@@ -153,6 +158,59 @@ def test_what_is_evaluated_is_what_is_served(
         assert interests.several is not None
         assert interests.several.shape == (len(windows), settings.interests, settings.dimensions)
         assert np.allclose(np.linalg.norm(interests.several, axis=2), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["add", "weighted_mean", "attention", "concat"])
+def test_every_subset_is_served_as_it_was_trained(tmp_path: Path, fusion: str) -> None:
+    data = clustered(users=30, searches=True)
+    bert = tiny_bert(tmp_path / "bert")
+    settings = msgspec.structs.replace(
+        SMALL, epochs=2, granularities=ALL, every_subset=True, fusion=fusion
+    )
+    passes: list[CausalPass] = []
+    drawn: list[Subset] = []
+
+    class Spy(ModelScorer):
+        def __init__(self, model: CausalPass, known: np.ndarray, policy: WindowPolicy) -> None:
+            super().__init__(model, known, policy)
+            passes.append(model)
+
+    def draw(model: InterestModel, generator: np.random.Generator) -> Subset:
+        drawn.append(own(model, generator))
+        return drawn[-1]
+
+    own = Subset.drawn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ModelScorer", Spy)
+        patch.setattr(Subset, "drawn", draw)
+        config = EncoderConfig(text_model=str(bert), device="cpu")
+        trained(data, settings, tmp_path / "model", TextEncoder(config))
+    assert len({subset.granularities for subset in drawn}) > 3
+    assert {subset.context for subset in drawn} == {True, False}
+
+    questions = leave_last_out(data, "valid")
+    windows = [questions.past(question) for question in range(len(questions))]
+    counts = [np.bincount(data.types[window], minlength=5) for window in windows]
+    batch = replace(window_batch(data, windows), counts=np.stack(counts))
+    config = replace(config, interest_model=str(tmp_path / "model"), slab_rows=len(data.texts))
+    variants = TransformerVariants(config, data.texts, tmp_path / "work")
+    cells = list(variants.cells())
+    assert len(cells) == 18
+    model, known = passes[-1], np.ones(len(data.texts), dtype=np.bool_)
+    seen = []
+    for cell in cells:
+        subset = Subset(cell.config.active, cell.context)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, "users", partial(model.users, subset=subset))
+            expected = ModelScorer(model, known, WindowPolicy()).vectors(
+                questions, range(len(questions))
+            )
+        encoder = variants.make(cell.config)
+        assert put_texts(encoder, data) == []
+        seen.append(encoder.encode(batch).vectors)
+        encoder.close()
+        assert np.allclose(expected, seen[-1], atol=1e-5), cell
+    assert all(not np.allclose(one, other) for one, other in combinations(seen, 2))
 
 
 def test_training_beats_the_untrained_model(
