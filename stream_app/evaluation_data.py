@@ -31,13 +31,14 @@ def movielens_interactions() -> Interactions:
     return from_events(events, catalogue, movielens.users(), genres)
 
 
-def file_interactions(events: Path, items: Path) -> Interactions:
+def file_interactions(events: Path, items: Path, groups: Path | None = None) -> Interactions:
     """Return what two JSON Lines files hold, as the topics would take them. An item may have
-    ``genres``: a list, or names with commas between.
+    ``genres``: a list, or names with commas between. ``groups`` is a file for
+    :func:`record_files.groups`.
 
     Raises:
-        FixData: a line is no event or no item, an event has no time, or there are none; the
-            message names file and line.
+        FixData: a line is no event, no item or no user, an event has no time, or there are none;
+            the message names file and line.
     """
     lines = list(record_files.items(items))
     if not lines:
@@ -60,6 +61,7 @@ def file_interactions(events: Path, items: Path) -> Interactions:
         {item.item_id: item for item, _ in lines}.values(),
         str(items),
         genres if any(genres.values()) else None,
+        None if groups is None else record_files.groups(groups),
     )
 
 
@@ -68,6 +70,7 @@ def file_or_topic_interactions(
     items: Iterable[Item],
     where: str,
     genres: Mapping[str, tuple[str, ...]] | None = None,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Interactions:
     """Return the columns of events over items; ``where`` they come from is for the message.
 
@@ -82,7 +85,7 @@ def file_or_topic_interactions(
         if vector is not None:
             media[item.item_id] = vector
     try:
-        return from_events(events, texts, genres=genres, media=media)
+        return from_events(events, texts, groups, genres, media)
     except ValueError as error:
         raise FixData(f"{where}: {error}") from None
 

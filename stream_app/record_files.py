@@ -17,6 +17,10 @@ Record = tuple[bytes, bytes]
 """Key and value, ready for a topic."""
 
 
+MAX_GROUPS = 50
+"""Values of one attribute of users that an evaluation compares."""
+
+
 class _EventLine(msgspec.Struct):
     user_id: str
 
@@ -55,6 +59,46 @@ def items(path: Path) -> Iterator[tuple[Item, bytes]]:
         if not item.item_id:
             raise FixData(f"{path}, line {number}: item_id must not be empty")
         yield item, line
+
+
+def groups(path: Path) -> dict[str, dict[str, str]]:
+    """Return the group of each user by name of the attribute and user id: JSON Lines of
+    ``user_id`` and attributes, such as ``{"user_id": "u1", "region": "north", "age": 35}``.
+
+    Raises:
+        FixData: a line without user_id, or with an attribute that is a list or an object, or a
+            user twice; an attribute of more values than one would look at. The message names it.
+    """
+    decode = msgspec.json.Decoder(dict[str, str | float | bool | None]).decode
+    found: dict[str, dict[str, str]] = {}
+    seen: set[str] = set()
+    for number, line in _lines(path):
+        try:
+            values = decode(line)
+        except msgspec.MsgspecError as error:
+            raise FixData(f"{path}, line {number}: {error}") from None
+        user_id = values.pop("user_id", None)
+        if not isinstance(user_id, str):
+            raise FixData(f"{path}, line {number}: user_id must be a string")
+        if user_id in seen:
+            raise FixData(f"{path}, line {number}: user {user_id!r} stands there twice")
+        seen.add(user_id)
+        for name, value in values.items():
+            if value is not None:
+                found.setdefault(name, {})[user_id] = _group(value)
+    for name, of_user in found.items():
+        if (count := len(set(of_user.values()))) > MAX_GROUPS:
+            raise FixData(
+                f"{path}: {name} has {count} different values, at most {MAX_GROUPS} can be "
+                "compared: put them into groups, years into tens, say"
+            )
+    return found
+
+
+def _group(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def line_count(path: Path) -> int | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from encoders.evaluation import word_deletion
 from encoders.evaluation.bootstrap import Estimate, estimates
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import all_time, held, window_batch
@@ -79,6 +80,14 @@ def run(
         gap=float(np.mean([abs(case.told.gap) for case in cases])),
         granularities=parts,
         deletions=_deletions(setting, encoder, cases, items, rng),
+        word_deletions=word_deletion.run(
+            setting.questions.data,
+            encoder,
+            explainer,
+            [(case.window, case.told) for case in cases],
+            items[[case.item for case in cases]],
+            setting.plan.seed,
+        ),
         examples=[_example(setting, explainer, case) for case in cases[:_EXAMPLES]],
     )
 

@@ -37,8 +37,8 @@ from encoders.text_encoder import TextEncoder
 from encoders.tokens import LEVELS, SENTENCE, TEXT, WORD, weigh_tokens
 
 STEPS = 32
-"""Midpoints of the path where the model is not linear: the parts then miss the score by less than
-a thousandth (the report says by how much)."""
+"""Midpoints of the path where the model is not linear: the parts then miss the score by about a
+thousandth (the report says by how much)."""
 
 POWER = 4
 """The points lie closer at the beginning, where a norm makes much of little: a layer's norm of a

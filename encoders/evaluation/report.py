@@ -15,6 +15,8 @@ METRICS = (
     "recall@10", "ndcg@10", "mrr@10", "recall@20", "ndcg@20", "mrr@20", "auc",
 )  # fmt: skip
 _TITLES = {"leave_last_out": "Leave-last-out", "prequential": "Prequential"}
+_OF_ITEMS = ("popularity of the target", "events before")
+"""Breakdowns that are not of groups of users."""
 _MAIN = ("recall@10", "ndcg@10")
 
 
@@ -128,7 +130,7 @@ def _breakdowns(protocol: Protocol) -> Iterator[Block]:
         labels = [part.label for part in next(iter(by_model.values()))]
         rows = [_broken_down(place, list(by_model.values())) for place in range(len(labels))]
         yield Table((what, "questions", *(f"recall@10, {name}" for name in by_model)), rows)
-        if len(labels) > 1 and what in ("activity", "gender", "age"):
+        if len(labels) > 1 and what not in _OF_ITEMS:
             yield Paragraph(_spread(what, by_model[OURS]))
 
 

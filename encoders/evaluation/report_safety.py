@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from encoders.evaluation.pages import Block, Heading, Paragraph, Table
-from encoders.evaluation.results import Counterfactual, Explained, Measured
+from encoders.evaluation.results import Counterfactual, Deleted, Explained, Measured
 
 
 def lists(models: Sequence[Measured]) -> Iterator[Block]:
@@ -56,18 +56,13 @@ def explanation(found: Explained) -> Iterator[Block]:
         "Whether that is faithful a deletion test says: events are taken out of the window, those "
         "first that are said to contribute most, and the vector is made anew."
     )
-    rows = [
-        (
-            str(line.events),
-            *(
-                f"{value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]"
-                for value in (line.most, line.random, line.least)
-            ),
+    yield _deletions("Events", found.deletions)
+    if found.word_deletions:
+        yield Paragraph(
+            "The same with words of the one event that contributes most; the text model reads "
+            "what is left anew."
         )
-        for line in found.deletions
-    ]
-    head = ("Events taken out", "score left, most first", "at random", "least first")
-    yield Table(head, rows)
+        yield _deletions("Words", found.word_deletions)
     by_part = ", ".join(f"{name} {value:+.4f}" for name, value in found.granularities.items())
     yield Paragraph(f"Mean contribution to the score: {by_part}.")
     for example in found.examples:
@@ -79,3 +74,17 @@ def explanation(found: Explained) -> Iterator[Block]:
                 for part in example.events
             ],
         )
+
+
+def _deletions(what: str, lines: Sequence[Deleted]) -> Table:
+    rows = [
+        (
+            str(line.count),
+            *(
+                f"{value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]"
+                for value in (line.most, line.random, line.least)
+            ),
+        )
+        for line in lines
+    ]
+    return Table((f"{what} taken out", "score left, most first", "at random", "least first"), rows)

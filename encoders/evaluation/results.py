@@ -126,9 +126,9 @@ class Counterfactual:
 
 @dataclass(frozen=True)
 class Deleted:
-    """What is left of a score when so many events of the window are taken away."""
+    """What is left of a score when so many events, or words, are taken away."""
 
-    events: int
+    count: int
     most: Estimate
     """Those that are said to contribute most."""
     random: Estimate
@@ -168,6 +168,8 @@ class Explained:
     """Mean contribution of each granularity, and of the context, to the score of the top item."""
     deletions: Sequence[Deleted]
     examples: Sequence[Example]
+    word_deletions: Sequence[Deleted] = ()
+    """Of words, from the text of the event that contributes most."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from encoders.config import EncoderConfig
 from encoders.errors import EncoderConfigInvalid, TrainingDataInvalid, TrainingDiverged
 from encoders.text_encoder import TextEncoder
 from encoders.training.checkpoints import EpochReport
+from encoders.training.fingerprint import data_fingerprint
 from encoders.training.run import WORK_FOLDER, TrainingData, train
 from encoders.training.search_report import write_report
 from encoders.training.settings import TrainingSettings
@@ -82,9 +83,10 @@ def search(
     if unknown or not parameters:
         found = unknown[0] if unknown else "nothing"
         raise EncoderConfigInvalid(f"cannot search {found}: choose among {', '.join(SPACE)}")
-    study = _study(folder, base, parameters)
-    _clear_away_unfinished(study)
     text = TextEncoder(encoder_config)
+    data_id = data_fingerprint(data.interactions, data.values)
+    study = _study(folder, base, parameters, [data_id, text.content_id])
+    _clear_away_unfinished(study)
 
     def run_one(trial: Trial) -> float:
         settings = msgspec.structs.replace(
@@ -127,7 +129,11 @@ class _Watched:
             raise optuna.TrialPruned
 
 
-def _study(folder: Path, base: TrainingSettings, parameters: Sequence[str]) -> optuna.Study:
+def _study(
+    folder: Path, base: TrainingSettings, parameters: Sequence[str], made_of: list[str]
+) -> optuna.Study:
+    """The study of the folder, which goes on only with what it was begun with: ``made_of`` are the
+    hashes of data and text model."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # our own lines say it
     folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / STUDY_FILE)))
@@ -142,12 +148,16 @@ def _study(folder: Path, base: TrainingSettings, parameters: Sequence[str]) -> o
         sampler=optuna.samplers.TPESampler(seed=base.seed + held, n_startup_trials=_FREE_TRIALS),
         pruner=optuna.pruners.MedianPruner(_FREE_TRIALS, _FREE_EVALUATIONS),
     )
-    identity = {"base": msgspec.to_builtins(base), "parameters": sorted(parameters)}
+    identity = {
+        "base": msgspec.to_builtins(base),
+        "parameters": sorted(parameters),
+        "made of": made_of,
+    }
     identity = msgspec.json.decode(msgspec.json.encode(identity))
     if study.user_attrs.get("identity", identity) != identity:
         raise TrainingDataInvalid(
-            f"{folder / STUDY_FILE} is a study of other settings or parameters: "
-            "search in another folder"
+            f"{folder / STUDY_FILE} is a study of other settings, parameters, data or text "
+            "model: search in another folder"
         )
     study.set_user_attr("identity", identity)
     return study

@@ -29,13 +29,16 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     granularities: tuple[str, ...] = ("document",)
     """Which take part, equally weighted at the start."""
     fusion: Fusion = "weighted_mean"
+    """How the granularities and the context become one vector."""
     context: bool = True
+    """Whether event types, rhythm, dwell, hours and searches take part."""
     every_subset: bool = False
     """Whether a batch takes all granularities, all but one, or one alone, and the context or not,
     so that one model may be asked for each of these (``causal_pass.Subset``)."""
     layers: int = 2
     """Of the reader of sequences; 0: paragraph and document are weighted means as before."""
     heads: int = 2
+    """Of the reader's attention; ``dimensions`` is a multiple."""
     residual: bool = False
     """Whether each item met in training learns a vector of its own beside its text's. A new item
     has none and goes by its text."""
@@ -57,6 +60,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``negative_count`` of these, drawn uniformly, the same for the whole batch; or the other next
     items of the batch, corrected for their popularity (Yi et al. 2019, section 3.2)."""
     negative_count: int = 1_024
+    """Of the uniform ones."""
     target: Target = "dwell"
     """Of squared_error: the logarithm of 1 + dwell seconds, or a number beside the events."""
     repeats: bool = False
@@ -64,11 +68,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     asks for one."""
 
     epochs: int = 20
+    """At most: see ``patience``."""
     batch_windows: int = 128
     """Windows per step and accumulation."""
     accumulation: int = 1
     """Batches whose gradients are added up before a step."""
     learning_rate: float = 1e-3
+    """At its highest."""
     weight_decay: float = 0.01
     """Of matrices only; gains, shifts and biases are left alone."""
     warm_up_steps: int = 200
@@ -76,6 +82,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip_norm: float = 1.0
     """Gradients longer than this are shortened to it; 0: never."""
     dropout: float = 0.2
+    """Of the reader."""
     tower_dropout: float = 0.2
     """Of the tower's bent branch."""
     residual_dropout: float = 0.0
@@ -95,6 +102,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pretrain_epochs: int = 0
     """Epochs of masked-event training (BERT4Rec, arXiv:1904.06690, section 3.6) before the rest."""
     masked_share: float = 0.2
+    """Of a window's events that are hidden in these."""
     text: TextTraining = "frozen"
     """Whether the text model is trained, too: not at all, by low-rank additions, or wholly."""
     text_learning_rate: float | None = None
@@ -103,6 +111,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text_items: int = 256
     """Texts per step that the text model learns from; the others are those of the last epoch."""
     lora_rank: int = 8
+    """Of the low-rank additions."""
 
     hold_out: HoldOut = "two"
     """two: each user's last new item is never looked at (it is the evaluation's question) and the
@@ -114,8 +123,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     split_seed: int = 0
     """Decides the order of events of the same time, as the evaluation's own seed does."""
     window_events: int = 50
-    """As the worker's windows."""
+    """As the worker's windows: ``window_max_events``."""
     window_age_ms: int = 30 * _DAY_MS
+    """``window_max_age_ms`` of the worker."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast, on a GPU only."""
 

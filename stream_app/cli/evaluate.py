@@ -47,6 +47,10 @@ def evaluate(
     items: Annotated[
         Path | None, typer.Option(help="JSON Lines with item_id, text and, if known, genres.")
     ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="JSON Lines with user_id and groups, such as region, to be compared."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Interest model folder [default: untrained]")
     ] = None,
@@ -78,7 +82,7 @@ def evaluate(
             "--also is compared in the grid of leave-last-out, which --no-grid and "
             "--protocol prequential leave out"
         )
-    data = _data(dataset, events, items)
+    data = _data(dataset, events, items, groups)
     named = (Protocol.LEAVE_LAST_OUT, Protocol.PREQUENTIAL)
     request = evaluation_run.Request(
         model=model,
@@ -95,13 +99,17 @@ def evaluate(
     print(evaluation_run.summary(report))
 
 
-def _data(dataset: Dataset | None, events: Path | None, items: Path | None) -> Interactions:
+def _data(
+    dataset: Dataset | None, events: Path | None, items: Path | None, groups: Path | None
+) -> Interactions:
     from stream_app import evaluation_data
 
     if dataset is not None and (events or items):
         raise FixSettings("give either --dataset or --events with --items, not both")
+    if dataset is not None and groups is not None:
+        raise FixSettings("--groups goes with --events and --items; MovieLens-1M has its own")
     if dataset is not None:
         return evaluation_data.movielens_interactions()
     if events is None or items is None:
         raise FixSettings("nothing to evaluate on: give --dataset ml-1m, or --events and --items")
-    return evaluation_data.file_interactions(events, items)
+    return evaluation_data.file_interactions(events, items, groups)

@@ -28,6 +28,9 @@ def tune(
     skip_unknown_items: Annotated[
         bool, typer.Option(help="Leave out events of items that the catalogue lacks.")
     ] = False,
+    value_field: Annotated[
+        str, typer.Option(help="squared_error: this number of the events, instead of dwell.")
+    ] = "",
     from_settings: Annotated[
         Path | None,
         typer.Option("--settings", help="A training.json for all that is not searched."),
@@ -46,8 +49,10 @@ def tune(
     The folder then holds tuning.md, tuning.png and best.json, which `train --settings` takes.
     """
     settings = context.obj.settings(**({} if threads is None else {"encoder_threads": threads}))
-    base = training_settings(settings, from_settings, {"epochs": epochs, "seed": seed})
-    source = Source(events, items, from_kafka, dataset, "", skip_unknown_items)
+    target = "value" if value_field else None
+    chosen = {"epochs": epochs, "seed": seed, "target": target}
+    base = training_settings(settings, from_settings, chosen)
+    source = Source(events, items, from_kafka, dataset, value_field, skip_unknown_items)
     data = training_data(settings, base, source)
     try:
         from encoders.training.search import SPACE, search

@@ -89,6 +89,24 @@ def test_a_search_leaves_settings_that_train_takes(folder: Path) -> None:
     assert (folder / found["model"] / "interest.safetensors").is_file()
 
 
+def test_a_search_learns_the_numbers_of_a_field(folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    rated = "".join(json.dumps(line | {"stars": at % 5}) + "\n" for at, line in enumerate(lines))
+    (folder / "rated.jsonl").write_text(rated)
+    base = {"loss": "squared_error", "dimensions": 16, "layers": 1}
+    (folder / "base.json").write_text(json.dumps(base))
+    arguments = ["tune", "--events", "rated.jsonl", "--items", "items.jsonl", "--out", "rated",
+                 "--settings", "base.json", "--trials", "1", "--epochs", "1", "--parameters",
+                 "dropout", "--json"]  # fmt: skip
+    outcome = run(folder, *arguments, "--value-field", "stars")
+    assert outcome.exit_code == 0, outcome.output
+    best = json.loads((folder / "rated" / "best.json").read_bytes())
+    assert (best["loss"], best["target"]) == ("squared_error", "value")
+    wrong = run(folder, *arguments, "--value-field", "moons")
+    assert isinstance(wrong.exception, FixData), wrong.output
+    assert "is a study of other settings, parameters, data" in str(wrong.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "kind"),
     [

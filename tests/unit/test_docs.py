@@ -150,6 +150,13 @@ def test_the_settings_page_is_what_its_script_writes() -> None:
     assert script["page"]() == text_of("docs/settings.md"), "run python docs/settings_table.py"
 
 
+def test_the_page_of_training_settings_is_what_its_script_writes() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "training_table.py"))
+    assert script["page"]() == text_of("docs/training-settings.md"), (
+        "run python docs/training_table.py"
+    )
+
+
 def test_the_settings_page_has_every_setting_once() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", text_of("docs/settings.md"), re.MULTILINE)
     assert rows == list(Settings.model_fields)

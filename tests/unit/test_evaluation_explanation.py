@@ -13,12 +13,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from encoders import EncoderConfig, InterestEncoder, WindowBatch
-from encoders.evaluation import deletion
+from encoders.evaluation import deletion, leave_last_out
 from encoders.evaluation.explanation import Explainer, Explanation
 from encoders.evaluation.grid import TransformerVariants
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import held, put_texts, window_batch
 from encoders.evaluation.plan import Plan, Setting
+from encoders.evaluation.results import OURS
 from encoders.training.run import TrainingData, train
 from encoders.training.settings import TrainingSettings
 from state.window import WindowPolicy
@@ -189,3 +190,39 @@ def test_deletion_takes_most_where_the_shares_say_so(
     assert set(found.granularities) >= {"document", "context", "rest"}
     assert sum(found.granularities.values()) == pytest.approx(none.most.mean, abs=0.3)
     assert found.examples[0].events[0].words
+
+
+@pytest.mark.parametrize("kind", ["untrained", "everything"])
+def test_the_score_falls_most_without_the_words_that_are_said_to_matter(
+    variants_of: Make, kind: str
+) -> None:
+    variants = variants_of(kind)
+    explainer = variants.explainer(WORLD.texts)
+    assert explainer is not None
+    encoder = variants.make(variants.config)
+    put_texts(encoder, WORLD)
+    setting = Setting.of(WORLD, Plan(), "random")
+    found = deletion.run(setting, encoder, explainer, POLICY, lambda what: lambda d, t: None)
+    assert found is not None
+    none, *lines = found.word_deletions
+    assert [line.count for line in found.word_deletions] == [0, 1, 2, 3]
+    assert none.most == none.random == none.least
+    for line in lines:
+        assert line.most.mean < min(none.most.mean, line.random.mean)
+        assert line.random.mean < line.least.mean
+
+
+def test_a_model_of_several_interests_is_asked_by_one_and_by_the_best(variants_of: Make) -> None:
+    def bar(what: str):  # type: ignore[no-untyped-def]
+        return lambda done, total: None
+
+    variants = variants_of("everything")
+    texts = leave_last_out.text_vectors(variants, WORLD, bar)
+    found = leave_last_out.run(WORLD, variants, texts, POLICY, Plan(grid=False), bar)
+    one, best = found.several
+    ours = next(line for line in found.models if line.name == OURS)
+    assert one.metrics == {name: ours.metrics[name] for name in one.metrics}
+    assert best.metrics["auc"].mean != one.metrics["auc"].mean
+    alone = variants_of("attention")
+    single = leave_last_out.run(WORLD, alone, texts, POLICY, Plan(grid=False), bar)
+    assert single.several == []

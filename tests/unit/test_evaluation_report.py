@@ -21,6 +21,7 @@ from state.window import WindowPolicy
 from stream_app.cli.commands import app
 from stream_app.errors import FixData, FixSettings
 from stream_app.evaluation_data import file_interactions
+from stream_app.record_files import groups
 from stream_app.training_notes import training_notes, window_misfits
 from tests.harness.clusters import clustered
 
@@ -45,6 +46,14 @@ def write_files(folder: Path, users: int = 30) -> tuple[Path, Path]:
     return events, items
 
 
+def write_groups(folder: Path) -> Path:
+    groups = folder / "users.jsonl"
+    known = clustered(users=30).user_ids[:20]
+    lines = [{"user_id": user, "region": ("n", "s")[at % 2]} for at, user in enumerate(known)]
+    groups.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return groups
+
+
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("INTEREST_")}
     inherited |= {"INTEREST_ENCODER": "stub", "INTEREST_DATADIR": str(folder / "data")}
@@ -59,6 +68,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("evaluate")
     events, items = write_files(folder)
     arguments = ["--events", str(events), "--items", str(items), "--seed", "3"]
+    arguments += ["--groups", str(write_groups(folder))]
     outcome = run(folder, *arguments, "--out", str(folder / "docs" / "evaluation.md"))
     assert outcome.returncode == 0, outcome.stderr
     return folder / "docs", outcome.stdout.splitlines()
@@ -99,7 +109,11 @@ def test_the_report_has_all_that_was_asked(written: tuple[Path, list[str]]) -> N
     ]  # fmt: skip
     assert len(offline["other_order"]) == len(names)
     assert set(offline["breakdowns"]["interest_model"]) == {
-        "popularity of the target", "events before", "activity",
+        "popularity of the target", "events before", "activity", "region",
+    }  # fmt: skip
+    regions = offline["breakdowns"]["interest_model"]["region"]
+    assert {part["label"]: part["questions"] for part in regions} == {
+        "n": 10, "s": 10, "unknown": 10,
     }  # fmt: skip
     assert set(report["versions"]) >= {"python", "numpy", "interest-stream"}
     assert report["command"].startswith("interest-stream evaluate --events")
@@ -149,6 +163,7 @@ def test_the_same_seed_gives_the_same_figures(
         (["--events", "e"], "nothing to evaluate on"),
         (["--dataset", "ml-1m", "--events", "e"], "give either --dataset or --events"),
         (["--dataset", "ml-1m", "--model", "no/such"], "no/such is no folder"),
+        (["--dataset", "ml-1m", "--groups", "g"], "--groups goes with --events and --items"),
         (["--dataset", "ml-1m", "--also", "no/such"], "no/such is no folder"),
         (["--dataset", "ml-1m", "--also", ".", "--no-grid"], "--also is compared in the grid"),
         (
@@ -190,6 +205,35 @@ def test_genres_come_as_a_list_or_with_commas(tmp_path: Path) -> None:
              {"item_id": "c", "text": "C", "genres": 7}, {"item_id": "d", "text": "D"}]  # fmt: skip
     items.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert file_interactions(events, items).genres == (("X", "Y"), ("X", "Z"), (), ())
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([{"user_id": "u", "region": ["n"]}], "line 1: "),
+        ([{"region": "n"}], "line 1: user_id must be a string"),
+        ([{"user_id": "u"}, {"user_id": "u"}], "line 2: user 'u' stands there twice"),
+        (
+            [{"user_id": str(age), "age": age} for age in range(51)],
+            "age has 51 different values, at most 50 can be compared",
+        ),
+    ],
+)
+def test_groups_that_are_none_are_refused(
+    tmp_path: Path, lines: list[dict[str, object]], said: str
+) -> None:
+    file = tmp_path / "users.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    with pytest.raises(FixData, match=re.escape(said)):
+        groups(file)
+
+
+def test_groups_are_words_numbers_or_yes_and_no(tmp_path: Path) -> None:
+    file = tmp_path / "users.jsonl"
+    lines = [{"user_id": "u", "region": "n", "age": 35}, {"user_id": "v", "age": 2.5, "new": True}]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    found = {"region": {"u": "n"}, "age": {"u": "35", "v": "2.5"}, "new": {"v": "yes"}}
+    assert groups(file) == found
 
 
 PAGE = [

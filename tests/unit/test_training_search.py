@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial
 
 from encoders import EncoderConfig, EncoderConfigInvalid, TrainingDataInvalid
@@ -49,6 +52,9 @@ def test_a_search_goes_on_and_reports(config: EncoderConfig, tmp_path: Path) -> 
     assert len({row.split("|")[6] for row in rows}) == 4  # four different learning rates
     with pytest.raises(TrainingDataInvalid, match="a study of other settings"):
         search(data, BASE, config, tmp_path, Silent(), trials=5, parameters=("dropout",))
+    other = TrainingData(clustered(users=31))
+    with pytest.raises(TrainingDataInvalid, match="parameters, data or text model"):
+        search(other, BASE, config, tmp_path, Silent(), trials=5, parameters=names)
 
 
 def test_a_trial_that_was_cut_off_is_tried_again(config: EncoderConfig, tmp_path: Path) -> None:
@@ -61,8 +67,8 @@ def test_a_trial_that_was_cut_off_is_tried_again(config: EncoderConfig, tmp_path
     names = ("learning_rate",)
     with pytest.raises(KeyboardInterrupt):
         search(data, BASE, config, tmp_path, CutOff(), trials=2, parameters=names)
-    study = searching._study(tmp_path, BASE, names)
-    (unfinished,) = study.trials
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / searching.STUDY_FILE)))
+    (unfinished,) = optuna.load_study(study_name="tune", storage=journal).trials
     found = search(data, BASE, config, tmp_path, Silent(), trials=1, parameters=names)
     assert found["trials"] == 1
     assert found["parameters"] == unfinished.params
