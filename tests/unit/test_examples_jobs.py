@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 from encoders.evaluation.interactions import Interactions
+from stream_app.cli.commands import app as interest_stream
+from tests.conformance.models import tiny_bert
 from tests.harness.scripts import load_script, run_script
 
 recommend = load_script("recommend")
@@ -198,6 +201,42 @@ def test_two_shops_share_nothing_and_are_ranked_in(by: str, tmp_path: Path) -> N
     assert ranked.lines[0] == f"40 users, {len(sold['b'])} items"
     recall = {line[:34].strip(): float(line[34:39]) for line in ranked.lines[2:]}
     assert recall["popularity in this shop"] > recall["untrained, nothing known"]
+
+
+def test_a_model_of_one_shop_ranks_the_other_and_predicts_purchases(tmp_path: Path) -> None:
+    """How well, docs/training.md says: here a random text model learns for a moment."""
+    settings: dict[str, object] = {
+        "text_model": tiny_bert(tmp_path / "bert"), "datadir": tmp_path / "data",
+    }  # fmt: skip
+    made = run_script(
+        "cross_domain", "split", "--out", str(tmp_path), "--events", "20000", settings=settings
+    )
+    assert made.code == 0
+    model = tmp_path / "model-a"
+    files = [f"--{what}={tmp_path / f'a-{what}.jsonl'}" for what in ("events", "items")]
+    own = {f"INTEREST_{name.upper()}": str(value) for name, value in settings.items()}
+    trained = CliRunner().invoke(
+        interest_stream,
+        ["train", *files, "--out", str(model), "--dimensions", "16", "--layers", "1", "--epochs",
+         "1", "--no-context", "--json"],
+        env=own,
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    files = [f"--{what}={tmp_path / f'b-{what}.jsonl'}" for what in ("events", "items")]
+    ranked = run_script(
+        "cross_domain", "rank", *files, "--users", "40", "--model", str(model), settings=settings
+    )
+    assert ranked.code == 0
+    recall = {line[:34].strip(): float(line[34:39]) for line in ranked.lines[2:]}
+    assert list(recall)[-1] == "model-a"
+    bought = run_script(
+        "purchase", "--events", "20000", "--questions", "2000",
+        settings=settings | {"interest_model": model},
+    )  # fmt: skip
+    assert bought.code == 0
+    found = {line.split()[0]: float(line.split()[2]) for line in bought.lines[2:]}
+    assert list(found) == ["features", "vectors", "both"]
+    assert all(0.4 < value < 1.0 for value in found.values())
 
 
 def records(path: Path) -> list[dict[str, str]]:
