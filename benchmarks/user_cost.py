@@ -25,6 +25,7 @@ from benchmarks.soak.sampling import disk_bytes
 from state import codec
 from state.table import PartitionTable
 from stream_app.producer import MAX_BATCH_BYTES, OutRecord
+from tests.chaos.record import Session
 
 _CHECKPOINT_USERS = 5_000
 _BLOCK_CACHE_BYTES = 32 << 20
@@ -93,8 +94,13 @@ def measure(users: int, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.user_cost", description=__doc__)
     parser.add_argument("--users", type=int, default=125_000)
+    parser.add_argument("--out", type=Path, help="the figures, docs/user-cost.json as committed")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="interest-user-cost-") as name:
-        print(json.dumps(measure(parser.parse_args().users, Path(name)), indent=1))
+        found = json.dumps(measure(arguments.users, Path(name)) | vars(Session.here()), indent=1)
+    print(found)
+    if arguments.out is not None:
+        arguments.out.write_text(found + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,16 @@ from benchmarks.scaling.course import Burst, settled
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs" / "scaling.json"
 RECOVERY = ROOT / "docs" / "recovery.json"
-PERFORMANCE = ROOT / "docs" / "performance.md"
+USER_COST = ROOT / "docs" / "user-cost.json"
 
 _PER_USER = {
-    "window_bytes": "window, as stored",
-    "rocksdb_bytes": "RocksDB on disk (lz4)",
-    "changelog_bytes": "changelog, compacted",
-    "update_bytes": "updates, Avro, float16",
-    "hot_window_bytes": "window in memory",
+    "window_bytes": "window",
+    "rocksdb_bytes": "rocksdb_disk",
+    "changelog_bytes": "changelog",
+    "update_bytes": "updates avro float16",
+    "hot_window_bytes": "window_in_memory",
 }
-"""Figure -> its row in the table of docs/performance.md, bytes per user."""
+"""Figure -> its name in what ``benchmarks.user_cost`` wrote, bytes per user."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,11 @@ def load() -> Inputs:
     return of(
         json.loads(FIGURES.read_text(encoding="utf-8")),
         json.loads(RECOVERY.read_text(encoding="utf-8")),
-        PERFORMANCE.read_text(encoding="utf-8"),
+        json.loads(USER_COST.read_text(encoding="utf-8")),
     )
 
 
-def of(scaling: dict[str, Any], recovery: dict[str, Any], performance: str) -> Inputs:
+def of(scaling: dict[str, Any], recovery: dict[str, Any], user_cost: dict[str, Any]) -> Inputs:
     """Derive the figures."""
     bursts = [Burst(**each) for each in scaling["bursts"]]
     alone = settled(bursts, 1)
@@ -74,7 +73,7 @@ def of(scaling: dict[str, Any], recovery: dict[str, Any], performance: str) -> I
         leave_s=_longest_s(scaling, "leave"),
         restored_users_per_s=restored_users_per_s(recovery["rows"]),
         standby_takeover_s=recovery["rows"][-1]["takeover_standby"],
-        **{figure: _row(performance, label) for figure, label in _PER_USER.items()},
+        **{figure: user_cost[name] for figure, name in _PER_USER.items()},
     )
 
 
@@ -87,10 +86,3 @@ def restored_users_per_s(rows: list[dict[str, float]]) -> float:
     """Return the slope between the smallest and the largest restore: the start is in both."""
     least, most = rows[0], rows[-1]
     return (most["users"] - least["users"]) / (most["restart_wiped"] - least["restart_wiped"])
-
-
-def _row(page: str, label: str) -> float:
-    found = re.search(rf"^\| {re.escape(label)} \| ([\d,]+) \|", page, re.MULTILINE)
-    if found is None:
-        raise ValueError(f"docs/performance.md has no row {label!r}; update inputs._PER_USER")
-    return float(found[1].replace(",", ""))
