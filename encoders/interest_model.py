@@ -281,7 +281,7 @@ def joint_of(joint: torch.Tensor, active: Sequence[str], names: Sequence[str]) -
     and the context: the others count as zero."""
     if tuple(names) == tuple(active):
         return joint
-    blocks = torch.split(joint, len(joint), dim=1)  # type: ignore[no-untyped-call]
+    blocks = torch.split(joint, len(joint), dim=1)
     return torch.cat([*(blocks[active.index(name)] for name in names), blocks[-1]], dim=1)
 
 
