@@ -119,8 +119,13 @@ def _uv(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_worker_runs_as_the_image_runs_it(stream: Stream, container: Container) -> None:
+@pytest.mark.parametrize("encoder", ["stub", "transformer"])
+def test_the_worker_runs_as_the_image_runs_it(
+    stream: Stream, container: Container, encoder: str
+) -> None:
+    """The transformer is the packaged text model, read and cached by a user without a home."""
     settings = {**stream.raw_settings, "http_host": "0.0.0.0", "http_port": free_port()}
+    settings["encoder"] = encoder
     env = container.environment(settings)
     _must_be_able(container, env)
     before = container.files()
