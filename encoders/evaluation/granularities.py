@@ -17,18 +17,15 @@ _DECIDING = "ndcg@10"
 
 def compare(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar) -> Grid:
     """Return a line per cell; none where there is but one, the model as it is."""
-    lines: list[GridLine] = []
     measured: dict[Cell, Result] = {}
     every = list(variants.cells())
     if len(every) == 1:
         return Grid()
     progress = bar("configurations")
     for done, cell in enumerate(every, start=1):
-        result = measured[cell] = _asked(cell, setting, variants, policy)
-        found = Measured.of(cell.granularities, result, setting.plan.seed)
-        name = Path(cell.model).name
-        lines.append(GridLine(cell.granularities, cell.fusion, cell.context, found, name))
+        measured[cell] = _asked(cell, setting, variants, policy)
         progress(done, len(every))
+    lines = [_line(cell, measured, setting.plan.seed) for cell in every]
     every_one = _best(measured, ("all",))
     alone = _best(measured, variants.config.granularities)
     if every_one is None or alone is None:
@@ -38,6 +35,24 @@ def compare(setting: Setting, variants: Variants, policy: WindowPolicy, bar: Bar
         _name(every_one),
         _name(alone),
         _difference(measured[every_one], measured[alone], setting.plan.seed),
+    )
+
+
+def _line(cell: Cell, measured: dict[Cell, Result], seed: int) -> GridLine:
+    every_one = [
+        result
+        for other, result in measured.items()
+        if other.granularities == "all"
+        and other is not cell
+        and (other.model, other.fusion, other.context) == (cell.model, cell.fusion, cell.context)
+    ]
+    return GridLine(
+        cell.granularities,
+        cell.fusion,
+        cell.context,
+        Measured.of(cell.granularities, measured[cell], seed),
+        Path(cell.model).name,
+        _difference(measured[cell], every_one[0], seed)[_DECIDING] if every_one else None,
     )
 
 

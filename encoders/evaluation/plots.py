@@ -57,19 +57,20 @@ def delays(lines: Sequence[Delayed], metrics: Sequence[str] = ("recall@10", "ndc
 
 
 def has_grid(lines: Sequence[GridLine]) -> bool:
-    """Whether lines fill a heat map: no cell twice, and more than one row."""
-    rows = {line.granularities for line in lines}
-    return len(rows) > 1 and len({(ln.granularities, _column(ln)) for ln in lines}) == len(lines)
+    """Whether there is anything to compare in a heat map."""
+    return len({line.granularities for line in lines}) > 1
 
 
 def grid(lines: Sequence[GridLine], metric: str = "ndcg@10") -> bytes:
-    """Return a heat map of one metric: granularities by fusion and context; empty: not asked."""
+    """Return a heat map of one metric: granularities by fusion and context; empty: not asked. Where
+    two models have a cell, it shows the first's."""
     rows = list(dict.fromkeys(line.granularities for line in lines))
     columns = list(dict.fromkeys(_column(line) for line in lines))
     values = np.full((len(rows), len(columns)), np.nan)
     for line in lines:
         place = rows.index(line.granularities), columns.index(_column(line))
-        values[place] = line.measured.metrics[metric].mean
+        if np.isnan(values[place]):
+            values[place] = line.measured.metrics[metric].mean
     figure = new_figure(8.0, 4.2)
     axes = figure.subplots()
     image = axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap="viridis")

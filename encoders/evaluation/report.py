@@ -185,9 +185,11 @@ def _grid(grid: Grid, *, with_plots: bool) -> Iterator[Block]:
     if not grid.lines:
         yield Paragraph("This model was trained for one configuration, that of the tables above.")
         return
+    compared = any(line.against_all for line in grid.lines)
+    last = ("ndcg@10 minus that of all",) if compared else ()
     yield Table(
-        ("Granularities", "fusion", "context", "model", *_MAIN),
-        [_grid_row(line) for line in grid.lines],
+        ("Granularities", "fusion", "context", "model", *_MAIN, *last),
+        [_grid_row(line)[: 6 + len(last)] for line in grid.lines],
     )
     if with_plots and plots.has_grid(grid.lines):
         yield Picture("grid", "NDCG@10 of every configuration", plots.grid(grid.lines))
@@ -198,7 +200,8 @@ def _grid(grid: Grid, *, with_plots: bool) -> Iterator[Block]:
 def _grid_row(line: GridLine) -> tuple[str, ...]:
     figures = [_interval(line.measured.metrics[metric]) for metric in _MAIN]
     context = "on" if line.context else "off"
-    return (line.granularities, line.fusion, context, line.model or OURS, *figures)
+    against = _signed(line.against_all) if line.against_all else ""
+    return (line.granularities, line.fusion, context, line.model or OURS, *figures, against)
 
 
 def _verdict(grid: Grid, gap: Estimate) -> str:

@@ -56,6 +56,8 @@ class GridLine:
     measured: Measured
     model: str = ""
     """Name of its folder, of another model than the one under evaluation."""
+    against_all: Estimate | None = None
+    """NDCG@10 minus that of the same model with all granularities, paired."""
 
 
 @dataclass(frozen=True)

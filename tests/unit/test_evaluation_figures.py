@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace as replaced
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from encoders.evaluation.interactions import from_events
 from encoders.evaluation.interest import put_texts
 from encoders.evaluation.lists import diversity, genre_shares, gini, miscalibration
 from encoders.evaluation.plan import Plan, Setting
+from encoders.evaluation.plots import grid as draw
 from encoders.evaluation.plots import has_grid
 from encoders.evaluation.ranking import ask
 from encoders.evaluation.results import Grid
@@ -167,6 +169,13 @@ def test_all_granularities_are_compared_with_the_best_alone() -> None:
     assert grid.best_of_all.startswith("all, ")
     assert set(grid.difference) >= {"ndcg@10", "recall@10"}
     means = {line.granularities: line.measured.metrics["ndcg@10"].mean for line in grid.lines}
+    for line in grid.lines:
+        if line.granularities == "all":
+            assert line.against_all is None
+        else:
+            assert line.against_all is not None
+            gap = means[line.granularities] - means["all"]
+            assert line.against_all.mean == pytest.approx(gap)
     best_alone = max(means[name] for name in ("word", "sentence", "paragraph", "document"))
     assert grid.difference["ndcg@10"].mean == pytest.approx(means["all"] - best_alone)
 
@@ -194,7 +203,8 @@ def test_other_models_are_compared_by_name() -> None:
     same = next(line for line in own if line.granularities == other.granularities)
     assert other.measured.metrics != same.measured.metrics
     assert has_grid(grid.lines)
-    assert not has_grid([*grid.lines, other]), "two in one place"
+    assert not has_grid([other, other]), "one row"
+    assert draw(grid.lines) == draw([*grid.lines, replaced(own[0], measured=other.measured)])
 
 
 class Alone(StubVariants):
