@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from encoders.evaluation import word_deletion
-from encoders.evaluation.bootstrap import Estimate, estimates
-from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import all_time, held, window_batch
+from encoders.evaluation.metrics import Float64
 from encoders.evaluation.plan import Bar, Setting
 from encoders.evaluation.ranking import cosine_scores
 from encoders.evaluation.results import Contribution, Deleted, Example, Explained
+from encoders.evaluation.taking_out import taking_out
 from encoders.interface import Float32, Int64, InterestEncoder
 from state.window import WindowPolicy
 
@@ -131,35 +131,16 @@ def _deletions(
     able = [case for case in cases if len(case.told.places) > most]
     if not able:
         return []
+    wanted = items[[case.item for case in able]]
+
+    def scores_without(gone: Sequence[Int64]) -> Float64:
+        windows = [np.setdiff1d(case.window, out) for case, out in zip(able, gone, strict=True)]
+        vectors = encoder.encode(window_batch(setting.questions.data, windows)).vectors
+        scores: Float64 = (vectors * wanted).sum(axis=1).astype(np.float64)
+        return scores
+
     ranked = [case.by_share() for case in able]
-    orders = {
-        "most": ranked,
-        "random": [rng.permutation(order) for order in ranked],
-        "least": [order[::-1] for order in ranked],
-    }
-    lines = []
-    for count in (0, *TAKEN_OUT):
-        left = {
-            name: _score_left(setting.questions.data, encoder, able, [o[:count] for o in order],
-                              items, setting.plan.seed)
-            for name, order in orders.items()
-        }  # fmt: skip
-        lines.append(Deleted(count, **left))
-    return lines
-
-
-def _score_left(
-    data: Interactions,
-    encoder: InterestEncoder,
-    cases: Sequence[_Case],
-    without: Sequence[Int64],
-    items: Float32,
-    seed: int,
-) -> Estimate:
-    windows = [np.setdiff1d(case.window, gone) for case, gone in zip(cases, without, strict=True)]
-    vectors = encoder.encode(window_batch(data, windows)).vectors
-    scores = (vectors * items[[case.item for case in cases]]).sum(axis=1).astype(np.float64)
-    return estimates({"left": scores}, np.arange(len(cases)), seed=seed)["left"]
+    return taking_out(ranked, TAKEN_OUT, scores_without, setting.plan.seed, rng)
 
 
 def _example(setting: Setting, explainer: Explainer, case: _Case) -> Example:

@@ -138,7 +138,6 @@ class TransformerVariants:
 
         self._encoder_config = config
         self._work = work
-        self._also = also
         self._text = TextEncoder(config)
         folder = Path(config.interest_model)
         if not config.interest_model:
@@ -147,8 +146,8 @@ class TransformerVariants:
             folder = work / f"untrained-{digest.hexdigest()[:16]}"
             if not (folder / interest_folder.CONFIG_FILE).is_file():
                 interest_init.init(texts, self._text, folder)
-        self._model = self._bundle(folder)
-        self.config = self._model.config
+        self._models = {"": self._bundle(folder)} | {str(f): self._bundle(f) for f in also}
+        self.config = self._models[""].config
 
     def _bundle(self, folder: Path) -> InterestBundle:
         from encoders import interest_folder
@@ -162,17 +161,15 @@ class TransformerVariants:
 
     def cells(self) -> Iterator[Cell]:
         """See ``Variants``."""
-        yield from cells(self.config, trained="tower.gain" in self._model.tensors)
-        for folder in self._also:
-            bundle = self._bundle(folder)
+        for model, bundle in self._models.items():
             trained = "tower.gain" in bundle.tensors
-            yield from cells(bundle.config, trained=trained, model=str(folder))
+            yield from cells(bundle.config, trained=trained, model=model)
 
     def make(self, config: InterestConfig, model: str = "") -> InterestEncoder:
         """See ``Variants``."""
         from encoders.interest_model import joint_of
 
-        of = self._bundle(Path(model)) if model else self._model
+        of = self._models[model]
         tensors = dict(of.tensors)
         if "concat.F" in tensors:
             tensors["concat.F"] = joint_of(tensors["concat.F"], of.config.active, config.active)
@@ -182,7 +179,7 @@ class TransformerVariants:
         """See ``Variants``. The salience stays: another one would be other cached vectors."""
         document = {name: float(name == "document") for name in GRANULARITIES}
         config = InterestConfig(dimensions=self._text.dimensions, weights=document)
-        tensors = self._model.tensors
+        tensors = self._models[""].tensors
         return self._made(config, {k: v for k, v in tensors.items() if k == "salience"})
 
     def explainer(self, texts: Sequence[str], media: Float32 | None = None) -> Explainer | None:
@@ -190,7 +187,7 @@ class TransformerVariants:
         from encoders.evaluation.explanation import Explainer
         from encoders.text_store import TextStore
 
-        tensors = self._model.tensors
+        tensors = self._models[""].tensors
         salience = tensors.get("salience")
         self._text.use_salience(None if salience is None else salience.float().numpy())
         store = TextStore(self._encoder_config, self._text)

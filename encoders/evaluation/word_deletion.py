@@ -7,21 +7,48 @@ how far a word's share is its own and not that of the words beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from encoders.evaluation.bootstrap import Estimate, estimates
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import window_batch
+from encoders.evaluation.metrics import Float64
 from encoders.evaluation.results import Deleted
+from encoders.evaluation.taking_out import taking_out
 from encoders.interface import Float32, Int64, InterestEncoder
 
 if TYPE_CHECKING:
     from encoders.evaluation.explanation import Explainer, Explanation
 
 TAKEN_OUT = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The event that contributes most to one score."""
+
+    window: Int64
+    """Positions of the window's events."""
+    place: int
+    """Of the event among them."""
+    words: Sequence[tuple[str, float]]
+    """Of its text, with their shares."""
+    item: Float32
+    """[D] what the score is of."""
+
+    def by_share(self) -> Int64:
+        """Places of the words that are more than a sign, the largest share first."""
+        telling = [
+            at for at, (word, _) in enumerate(self.words) if any(sign.isalnum() for sign in word)
+        ]
+        return np.array(sorted(telling, key=lambda at: -self.words[at][1]), dtype=np.int64)
+
+    def text_without(self, gone: Int64) -> str:
+        """The rest of the text, never under the key of the whole: an item's own vector would go
+        with the first word."""
+        return " ".join(word for at, (word, _) in enumerate(self.words) if at not in gone) + " "
 
 
 def run(
@@ -36,59 +63,33 @@ def run(
 
     ``explained`` are the positions of a window's events and its explanation, ``items`` [B, D] what
     each is of. Only those count whose text has more words than are ever taken out. The rows behind
-    the texts' own are used, as many as there are users.
+    the texts' own are used, at most two for each text.
     """
     cases = []
     for (window, told), item in zip(explained, items, strict=True):
         event = int(told.events.sum(axis=0).argmax())
-        words = explainer.words(told, event)
-        if len(_telling(words)) > max(TAKEN_OUT):
-            cases.append((window, told, event, words, item))
+        case = _Case(window, int(told.places[event]), explainer.words(told, event), item)
+        if len(case.by_share()) > max(TAKEN_OUT):
+            cases.append(case)
     cases = cases[: 2 * len(data.texts)]
     if not cases:
         return []
-    rng = np.random.default_rng(seed)
-    batch = window_batch(data, [window for window, *_ in cases])
-    replaced = batch.offsets[:-1] + [told.places[event] for _, told, event, *_ in cases]
+    batch = window_batch(data, [case.window for case in cases])
+    changed = batch.offsets[:-1] + [case.place for case in cases]
+    behind = np.arange(len(data.texts), len(data.texts) + len(cases), dtype=np.int32)
+    media = data.media_of(range(len(data.texts)))
+    pairs = zip(behind.tolist(), batch.rows[changed].tolist(), strict=True)
+    brought = {row: media[old] for row, old in pairs if old in media}
     rows = batch.rows.copy()
-    behind = len(data.texts) + np.arange(len(cases), dtype=np.int32)
-    own = rows[replaced].tolist()
-    rows[replaced] = behind
-    changed = replace(batch, rows=rows)
-    brought = data.media_of(range(len(data.texts)))
-    media = {
-        row: brought[old] for row, old in zip(behind.tolist(), own, strict=True) if old in brought
-    }
-    orders: dict[str, list[Int64]] = {"most": [], "random": [], "least": []}
-    for _, _, _, words, _ in cases:
-        telling = _telling(words)
-        ranked = telling[np.argsort([-words[at][1] for at in telling], kind="stable")]
-        orders["most"].append(ranked)
-        orders["random"].append(rng.permutation(ranked))
-        orders["least"].append(ranked[::-1])
-    wanted = np.array([item for *_, item in cases])
+    rows[changed] = behind
+    batch = replace(batch, rows=rows)
+    wanted = np.array([case.item for case in cases])
 
-    def left(out: Sequence[Int64]) -> Estimate:
-        texts = [
-            _without(words, gone) for (_, _, _, words, _), gone in zip(cases, out, strict=True)
-        ]
-        encoder.put_texts(list(zip(behind.tolist(), texts, strict=True)), media)
-        scores = (encoder.encode(changed).vectors * wanted).sum(axis=1).astype(np.float64)
-        return estimates({"left": scores}, np.arange(len(cases)), seed=seed)["left"]
+    def scores_without(gone: Sequence[Int64]) -> Float64:
+        texts = [case.text_without(words) for case, words in zip(cases, gone, strict=True)]
+        encoder.put_texts(list(zip(behind.tolist(), texts, strict=True)), brought)
+        scores: Float64 = (encoder.encode(batch).vectors * wanted).sum(axis=1).astype(np.float64)
+        return scores
 
-    return [
-        Deleted(count, **{how: left([o[:count] for o in order]) for how, order in orders.items()})
-        for count in (0, *TAKEN_OUT)
-    ]
-
-
-def _telling(words: Sequence[tuple[str, float]]) -> Int64:
-    """Places of what is more than a sign."""
-    found = [at for at, (word, _) in enumerate(words) if any(sign.isalnum() for sign in word)]
-    return np.array(found, dtype=np.int64)
-
-
-def _without(words: Sequence[tuple[str, float]], gone: Int64) -> str:
-    """The rest of the text, never under the key of the whole: an item's own vector would go too,
-    and with the first word already."""
-    return " ".join(word for at, (word, _) in enumerate(words) if at not in gone) + " "
+    ranked = [case.by_share() for case in cases]
+    return taking_out(ranked, TAKEN_OUT, scores_without, seed, np.random.default_rng(seed))

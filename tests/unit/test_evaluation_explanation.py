@@ -19,7 +19,7 @@ from encoders.evaluation.grid import TransformerVariants
 from encoders.evaluation.interactions import Interactions
 from encoders.evaluation.interest import held, put_texts, window_batch
 from encoders.evaluation.plan import Plan, Setting
-from encoders.evaluation.results import OURS
+from encoders.evaluation.results import OURS, Explained
 from encoders.training.run import TrainingData, train
 from encoders.training.settings import TrainingSettings
 from state.window import WindowPolicy
@@ -165,19 +165,27 @@ def test_one_user_at_a_time_and_no_user_without_texts(variants_of: Make) -> None
         explainer.explain(two, item)
 
 
-@pytest.mark.parametrize("kind", ["untrained", "everything"])
-def test_deletion_takes_most_where_the_shares_say_so(
-    variants_of: Make, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deletion, "TAKEN_OUT", (1, 3))
-    variants = variants_of(kind)
+def taken_apart(variants: TransformerVariants) -> Explained:
     explainer = variants.explainer(WORLD.texts)
     assert explainer is not None
     encoder = variants.make(variants.config)
     put_texts(encoder, WORLD)
     setting = Setting.of(WORLD, Plan(), "random")
-    found = deletion.run(setting, encoder, explainer, POLICY, lambda what: lambda d, t: None)
+    found = deletion.run(setting, encoder, explainer, POLICY, no_bar)
     assert found is not None
+    return found
+
+
+def no_bar(what: str):  # type: ignore[no-untyped-def]
+    return lambda done, total: None
+
+
+@pytest.mark.parametrize("kind", ["untrained", "everything"])
+def test_deletion_takes_most_where_the_shares_say_so(
+    variants_of: Make, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "TAKEN_OUT", (1, 3))
+    found = taken_apart(variants_of(kind))
     none, one, three = found.deletions
     assert none.most == none.random == none.least
     for line in (one, three):
@@ -196,14 +204,7 @@ def test_deletion_takes_most_where_the_shares_say_so(
 def test_the_score_falls_most_without_the_words_that_are_said_to_matter(
     variants_of: Make, kind: str
 ) -> None:
-    variants = variants_of(kind)
-    explainer = variants.explainer(WORLD.texts)
-    assert explainer is not None
-    encoder = variants.make(variants.config)
-    put_texts(encoder, WORLD)
-    setting = Setting.of(WORLD, Plan(), "random")
-    found = deletion.run(setting, encoder, explainer, POLICY, lambda what: lambda d, t: None)
-    assert found is not None
+    found = taken_apart(variants_of(kind))
     none, *lines = found.word_deletions
     assert [line.count for line in found.word_deletions] == [0, 1, 2, 3]
     assert none.most == none.random == none.least
@@ -213,16 +214,13 @@ def test_the_score_falls_most_without_the_words_that_are_said_to_matter(
 
 
 def test_a_model_of_several_interests_is_asked_by_one_and_by_the_best(variants_of: Make) -> None:
-    def bar(what: str):  # type: ignore[no-untyped-def]
-        return lambda done, total: None
-
     variants = variants_of("everything")
-    texts = leave_last_out.text_vectors(variants, WORLD, bar)
-    found = leave_last_out.run(WORLD, variants, texts, POLICY, Plan(grid=False), bar)
+    texts = leave_last_out.text_vectors(variants, WORLD, no_bar)
+    found = leave_last_out.run(WORLD, variants, texts, POLICY, Plan(grid=False), no_bar)
     one, best = found.several
     ours = next(line for line in found.models if line.name == OURS)
     assert one.metrics == {name: ours.metrics[name] for name in one.metrics}
     assert best.metrics["auc"].mean != one.metrics["auc"].mean
     alone = variants_of("attention")
-    single = leave_last_out.run(WORLD, alone, texts, POLICY, Plan(grid=False), bar)
+    single = leave_last_out.run(WORLD, alone, texts, POLICY, Plan(grid=False), no_bar)
     assert single.several == []
