@@ -100,8 +100,10 @@ def with_components(*names: str) -> dict[str, dict[str, Any]]:
 
 def test_the_components_are_offered() -> None:
     text = (FOLDER / "kustomization.yaml").read_text()
-    assert sorted(re.findall(r"^#  - (\w+)$", text, re.MULTILINE)) == COMPONENTS
-    assert len(COMPONENTS) == 2
+    uncommented = re.sub(r"^# (components:|  - \w+$)", r"\1", text, flags=re.MULTILINE)
+    found = yaml.safe_load(uncommented)
+    assert sorted(found["components"]) == COMPONENTS == ["gpu", "secured"]
+    assert found["resources"] == KUSTOMIZATION["resources"]
 
 
 @pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
