@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +74,9 @@ def merged(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
             result[name] = merged(old, value)
         elif name in _LISTED_BY and isinstance(old, list):
             key = _LISTED_BY[name]
-            named = {each[key]: each for each in old}
-            for each in value:
-                named[each[key]] = merged(named.get(each[key], {}), each)
-            result[name] = list(named.values())
+            patches = {each[key]: each for each in value}
+            kept = [merged(each, patches.pop(each[key], {})) for each in old]
+            result[name] = [*patches.values(), *kept]
         else:
             result[name] = value
     return result
@@ -104,6 +105,25 @@ def test_the_components_are_offered() -> None:
     found = yaml.safe_load(uncommented)
     assert sorted(found["components"]) == COMPONENTS == ["gpu", "secured"]
     assert found["resources"] == KUSTOMIZATION["resources"]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl, which has kustomize")
+@pytest.mark.parametrize("names", [(), ("gpu",), ("secured",), ("gpu", "secured")])
+def test_kustomize_makes_what_is_tested_here(names: tuple[str, ...], tmp_path: Path) -> None:
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(FOLDER, copy)
+    (copy / "kustomization.yaml").write_text(yaml.safe_dump(KUSTOMIZATION | {"components": names}))
+    command = ["kubectl", "kustomize", str(copy)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    made = {each["kind"]: each for each in yaml.safe_load_all(run.stdout)}
+    (labels,) = KUSTOMIZATION["labels"]
+    for each in made.values():
+        given = each["metadata"]["labels"]
+        each["metadata"]["labels"] = dict(given.items() - labels["pairs"].items())
+    for each in (expected := with_components(*names)).values():
+        each["metadata"].setdefault("labels", {})
+    assert made == expected
 
 
 @pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
