@@ -21,16 +21,29 @@ from tests.unit.test_docker import of
 
 FOLDER = ROOT / "docker" / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
-MANIFESTS: dict[str, dict[str, Any]] = {
-    manifest["kind"]: manifest
-    for name in KUSTOMIZATION["resources"]
-    for manifest in yaml.safe_load_all((FOLDER / name).read_text())
-}
 ADAPTER = yaml.safe_load((FOLDER / "adapter-values.yaml").read_text())
 WORKER = "interest-stream"
 OLDEST = "1.30"
 """The release in which the first retention policies of a stateful set's volumes are on by default
 is 1.27; 1.30 is what clouds still sell."""
+
+
+def settings_in(folder: Path) -> dict[str, str]:
+    lines = (folder / "settings.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
+MANIFESTS: dict[str, dict[str, Any]] = {
+    manifest["kind"]: manifest
+    for name in KUSTOMIZATION["resources"]
+    for manifest in yaml.safe_load_all((FOLDER / name).read_text())
+}
+MANIFESTS["ConfigMap"] = {  # as kustomize makes it
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": WORKER},
+    "data": settings_in(FOLDER),
+}
 
 
 def pod_of(kind: str) -> dict[str, Any]:
@@ -88,6 +101,9 @@ def with_components(*names: str) -> dict[str, dict[str, Any]]:
     for name in names:
         component = yaml.safe_load((FOLDER / name / "kustomization.yaml").read_text())
         assert component["kind"] == "Component"
+        if "configMapGenerator" in component:
+            settings = {"data": settings_in(FOLDER / name)}
+            found["ConfigMap"] = merged(found["ConfigMap"], settings)
         for each in component["patches"]:
             patch = yaml.safe_load((FOLDER / name / each["path"]).read_text())
             base = found[patch["kind"]]
@@ -116,7 +132,11 @@ def test_kustomize_makes_what_is_tested_here(names: tuple[str, ...], tmp_path: P
     command = ["kubectl", "kustomize", str(copy)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
-    made = {each["kind"]: each for each in yaml.safe_load_all(run.stdout)}
+    (name,) = re.findall(rf"^  name: ({WORKER}-\w{{10}})$", run.stdout, re.MULTILINE)
+    assert run.stdout.count(name) == 3, "the config map, its workers and the job"
+    made = {
+        each["kind"]: each for each in yaml.safe_load_all(run.stdout.replace(name, WORKER))
+    }
     (labels,) = KUSTOMIZATION["labels"]
     for each in made.values():
         given = each["metadata"]["labels"]
@@ -212,6 +232,11 @@ def test_all_run_the_same_image_by_its_command_line() -> None:
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     assert worker["image"] == f"interest-stream:{version[1]}"
+
+
+def test_the_topics_job_is_out_of_the_way_of_the_next_apply() -> None:
+    """A job cannot be changed: the apply of another image would be refused."""
+    assert MANIFESTS["Job"]["spec"]["ttlSecondsAfterFinished"] <= 60
 
 
 def test_every_worker_has_a_disk_at_its_datadir() -> None:
