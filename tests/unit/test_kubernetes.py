@@ -134,9 +134,7 @@ def test_kustomize_makes_what_is_tested_here(names: tuple[str, ...], tmp_path: P
     assert run.returncode == 0, run.stderr
     (name,) = re.findall(rf"^  name: ({WORKER}-\w{{10}})$", run.stdout, re.MULTILINE)
     assert run.stdout.count(name) == 3, "the config map, its workers and the job"
-    made = {
-        each["kind"]: each for each in yaml.safe_load_all(run.stdout.replace(name, WORKER))
-    }
+    made = {each["kind"]: each for each in yaml.safe_load_all(run.stdout.replace(name, WORKER))}
     (labels,) = KUSTOMIZATION["labels"]
     for each in made.values():
         given = each["metadata"]["labels"]
