@@ -8,6 +8,7 @@ such an exception only the type and where it was raised are written.
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,14 @@ import msgspec
 from stream_app.errors import InterestStreamError
 
 _LIBRARIES = ("faust", "mode", "aiokafka", "stream_app.delivery", "abc")
+_OF_THE_WORLD = {  # by name: while the interpreter ends, nothing can be imported any more
+    "aiokafka.errors.KafkaError",
+    "builtins.OSError",  # TimeoutError is one
+    "encoders.errors.EncoderError",
+    "state.database.DatabaseDamaged",
+    "state.database.DatabaseFull",
+    "stream_app.errors.InterestStreamError",
+}
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -54,16 +63,16 @@ def shown(error: BaseException, *, personal_data: bool) -> str:
 
 def _speaks_of_the_world(error: BaseException) -> bool:
     """Tell whether the message names settings, brokers and files, but no data."""
-    # Imported late, for every command imports the settings, and they import this module.
-    from aiokafka.errors import KafkaError
-
-    from encoders.errors import EncoderError
-    from state.database import DatabaseDamaged, DatabaseFull
-
     if isinstance(error, InterestStreamError) and error.quotes_data:
         return False
-    ours = (InterestStreamError, EncoderError, DatabaseDamaged, DatabaseFull)
-    return isinstance(error, (*ours, KafkaError, OSError, TimeoutError))
+    return any(
+        f"{kind.__module__}.{kind.__qualname__}" in _OF_THE_WORLD for kind in type(error).__mro__
+    )
+
+
+def what_happened(message: str) -> str:
+    """Return an event loop's message without a callback's arguments and an error's text."""
+    return re.split(r"[\n(]", message, maxsplit=1)[0]
 
 
 class _Said(str):
@@ -98,7 +107,9 @@ class Text(logging.Formatter):
             return record
         copy = logging.makeLogRecord(record.__dict__)
         copy.exc_text = None  # another handler may have left the whole of it there
-        if isinstance(record.args, Mapping):
+        if record.name == "asyncio" and record.exc_info:
+            copy.msg, copy.args = what_happened(record.getMessage()), None
+        elif isinstance(record.args, Mapping):
             copy.args = {name: self._argument(each) for name, each in record.args.items()}
         elif record.args:
             copy.args = tuple(map(self._argument, record.args))

@@ -17,6 +17,7 @@ from encoders.interface import EncoderInfo
 from stream_app.errors import ReportBug, RestartWorker
 from stream_app.event_loop import WorkerLoop
 from stream_app.failures import explained
+from stream_app.logs import what_happened
 from stream_app.lost_connections import let_aiokafka_notice
 from stream_app.replaying.bounds import Bounds
 from stream_app.settings import Settings
@@ -104,7 +105,7 @@ def _on_forgotten_task(_: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
     if isinstance(error, KafkaError):
         log.warning("%s: %r", context["message"], error)
     elif not isinstance(error, ServiceStopped):  # the loop's own handler would write out the task
-        log.error("%s", context["message"], exc_info=error)
+        log.error("%s", what_happened(context["message"]), exc_info=error)
 
 
 async def _stopped(worker: Worker) -> None:

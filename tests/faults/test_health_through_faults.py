@@ -219,6 +219,8 @@ def test_a_worker_that_restores_or_was_frozen_is_not_ready_until_it_works_again(
 
 def assert_log_is_json_and_names_nobody(log: str) -> None:
     """Whatever happened, at the level of debug."""
+    no_json = "\n".join(line for line in log.splitlines() if not line.startswith("{"))
+    assert not no_json
     lines = [json.loads(line) for line in log.splitlines()]
     starts = [line["start"] for line in lines if "start" in line]
     assert len(starts) == 1

@@ -6,6 +6,10 @@ import ast
 import asyncio
 import json
 import logging
+import pydoc
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from encoders.interface import EncoderInfo
-from stream_app import runner, start_block
+from stream_app import logs, runner, start_block
 from stream_app.encoder_process import EncoderRaised
 from stream_app.errors import RestartWorker
 from stream_app.failures import explained
@@ -75,6 +79,8 @@ def test_a_traceback_says_where_and_not_what() -> None:
 def test_what_speaks_of_the_world_is_said_in_full() -> None:
     for error in (RestartWorker("partition 3 got lost"), OSError(28, "No space left", "/data")):
         assert str(error) in line(QUIET, "%s", error)
+    for name in logs._OF_THE_WORLD:  # by their names, so that a move of one is noticed here
+        assert issubclass(pydoc.locate(name), Exception), name
 
 
 def test_json_is_one_line_with_what_a_machine_asks_for() -> None:
@@ -103,6 +109,43 @@ async def test_a_task_nobody_waits_for_is_told_of_without_what_it_held(
     said = formatter(QUIET).format(record)
     assert "never retrieved" in said
     assert "alice" not in said
+
+
+def test_what_an_event_loop_tells_is_one_line_of_nobody_even_while_the_interpreter_ends() -> None:
+    """A thread's loop has asyncio's own handler; as the program ends, nothing can be imported."""
+    program = """
+    import asyncio, gc
+    from stream_app.logs import LogStyle
+
+    async def fail(user):
+        raise RuntimeError(user) from KeyError(user)
+
+    def raise_on(user):
+        raise ValueError(user)
+
+    class Holder:
+        pass
+
+    async def main():
+        asyncio.get_running_loop().call_soon(raise_on, "alice")
+        holder = Holder()
+        holder.itself, holder.task = holder, asyncio.ensure_future(fail("alice"))
+        await asyncio.wait([holder.task])
+        return holder
+
+    LogStyle("info", "json", personal_data=False).begin()
+    gc.disable()
+    kept = asyncio.new_event_loop().run_until_complete(main())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    told = [json.loads(each) for each in run.stderr.splitlines()]
+    assert [each["message"] for each in told] == [
+        "Exception in callback raise_on",
+        "Task exception was never retrieved",
+    ]
+    assert all("Traceback" in each["error"] for each in told)
+    assert "alice" not in run.stderr
 
 
 def test_a_bug_that_ends_the_worker_is_told_without_the_data_that_met_it() -> None:
