@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -17,6 +19,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from stream_app.errors import InterestStreamError
+
+log = logging.getLogger(__name__)
 
 _LIBRARIES = ("faust", "mode", "aiokafka", "stream_app.delivery", "abc")
 _OF_THE_WORLD = {  # by name: while the interpreter ends, nothing can be imported any more
@@ -47,6 +51,19 @@ class LogStyle(NamedTuple):
             quiet = logging.DEBUG if self.personal_data else logging.INFO
         for library in _LIBRARIES:
             logging.getLogger(library).setLevel(quiet)
+        logging.captureWarnings(capture=True)  # these three would write on stderr what they like
+        sys.unraisablehook = _on_unraisable
+        threading.excepthook = _on_ended_thread
+
+
+def _on_unraisable(what: sys.UnraisableHookArgs) -> None:
+    place = getattr(what.object, "__qualname__", type(what.object).__name__)
+    log.error("an error in %s, which goes on", place, exc_info=what.exc_value)
+
+
+def _on_ended_thread(what: threading.ExceptHookArgs) -> None:
+    name = what.thread.name if what.thread else "unknown"
+    log.error("the thread %s ended with an error", name, exc_info=what.exc_value)
 
 
 def formatter(style: LogStyle) -> logging.Formatter:

@@ -10,8 +10,10 @@ import pydoc
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -113,7 +115,7 @@ async def test_a_task_nobody_waits_for_is_told_of_without_what_it_held(
 
 def test_what_an_event_loop_tells_is_one_line_of_nobody_even_while_the_interpreter_ends() -> None:
     """A thread's loop has asyncio's own handler; as the program ends, nothing can be imported."""
-    program = """
+    told = told_by("""
     import asyncio, gc
     from stream_app.logs import LogStyle
 
@@ -136,16 +138,45 @@ def test_what_an_event_loop_tells_is_one_line_of_nobody_even_while_the_interpret
     LogStyle("info", "json", personal_data=False).begin()
     gc.disable()
     kept = asyncio.new_event_loop().run_until_complete(main())
-    """
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    told = [json.loads(each) for each in run.stderr.splitlines()]
+    """)
     assert [each["message"] for each in told] == [
         "Exception in callback raise_on",
         "Task exception was never retrieved",
     ]
     assert all("Traceback" in each["error"] for each in told)
+
+
+def test_threads_finalisers_and_warnings_write_lines_of_the_log_like_anyone() -> None:
+    told = told_by("""
+    import threading, warnings
+    from stream_app.logs import LogStyle
+
+    class Finalised:
+        def __del__(self):
+            raise KeyError("alice")
+
+    def fail():
+        raise ValueError("alice")
+
+    LogStyle("info", "json", personal_data=False).begin()
+    thread = threading.Thread(target=fail, name="sender")
+    thread.start()
+    thread.join()
+    Finalised()
+    warnings.warn("this is old")
+    """)
+    assert [each["level"] for each in told] == ["error", "error", "warning"]
+    assert told[0]["message"] == "the thread sender ended with an error"
+    assert "Finalised.__del__" in told[1]["message"]
+    assert "this is old" in told[2]["message"]
+
+
+def told_by(program: str) -> list[dict[str, Any]]:
+    """Run a program of its own; return its lines of JSON, none of which names alice."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert "alice" not in run.stderr
+    return [json.loads(each) for each in run.stderr.splitlines()]
 
 
 def test_a_bug_that_ends_the_worker_is_told_without_the_data_that_met_it() -> None:
@@ -157,6 +188,8 @@ def test_a_bug_that_ends_the_worker_is_told_without_the_data_that_met_it() -> No
 def test_clients_that_write_out_whole_requests_do_so_only_if_allowed(
     personal_data: bool, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module, name in ((sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
     root, kafka = logging.getLogger(), logging.getLogger("aiokafka")
     levels = root.level, kafka.level
     monkeypatch.setattr(root, "handlers", [])  # pytest's own would have it left as it is
@@ -166,6 +199,7 @@ def test_clients_that_write_out_whole_requests_do_so_only_if_allowed(
         assert logging.getLevelName(root.level) == "DEBUG"
         assert len(root.handlers) == 1
     finally:
+        logging.captureWarnings(capture=False)
         root.setLevel(levels[0])
         kafka.setLevel(levels[1])
 
