@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from encoders.evaluation.interactions import Interactions, from_events
 from encoders.interface import Float32
-from state.event import WRITTEN_TYPES, Event, EventLimits, EventType, InvalidEvent, decode
-from stream_app import movielens, record_files
+from state.event import WRITTEN_TYPES, Event, EventLimits, EventType
+from stream_app import movielens, past_events, record_files
 from stream_app.errors import FixData
 from stream_app.item_record import Item
-
-NO_TIMESTAMP_MS = 2**62
-"""A file has no record timestamps: an event without a time of its own is told by this one, and
-nothing lies too far in the future of it."""
 
 
 def movielens_interactions() -> Interactions:
@@ -32,7 +29,8 @@ def movielens_interactions() -> Interactions:
 
 
 def file_interactions(events: Path, items: Path, groups: Path | None = None) -> Interactions:
-    """Return what two JSON Lines files hold, as the topics would take them. An item may have
+    """Return what two JSON Lines files hold, as the worker would take it from the topics: no
+    doubles, and nothing that users did before a ``forget``. An item may have
     ``genres``: a list, or names with commas between. ``groups`` is a file for
     :func:`record_files.groups`.
 
@@ -44,15 +42,7 @@ def file_interactions(events: Path, items: Path, groups: Path | None = None) -> 
     if not lines:
         raise FixData(f"{items} holds no items")
     limits = EventLimits(masked_types=WRITTEN_TYPES)  # as a worker's defaults have it
-    found: list[Event] = []
-    for number, (key, value) in enumerate(record_files.events(events), start=1):
-        try:
-            event = decode(key, value, NO_TIMESTAMP_MS, limits)
-        except InvalidEvent as error:
-            raise FixData(f"{events}, event {number}: {error}") from None
-        if event.time_ms == NO_TIMESTAMP_MS:
-            raise FixData(f"{events}, event {number}: no time_ms, which an evaluation needs")
-        found.append(event)
+    found = [event for event, _ in past_events.read(events, limits).pairs()]
     if not found:
         raise FixData(f"{events} holds no events")
     genres = {item.item_id: _genres(line) for item, line in lines}
@@ -72,7 +62,7 @@ def file_or_topic_interactions(
     genres: Mapping[str, tuple[str, ...]] | None = None,
     groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Interactions:
-    """Return the columns of events over items; ``where`` they come from is for the message.
+    """Return the columns of past events over items; ``where`` they come from is for the message.
 
     Raises:
         FixData: the items bring media vectors of different lengths.
@@ -85,9 +75,10 @@ def file_or_topic_interactions(
         if vector is not None:
             media[item.item_id] = vector
     try:
-        return from_events(events, texts, groups, genres, media)
+        data = from_events(events, texts, groups, genres, media)
     except ValueError as error:
         raise FixData(f"{where}: {error}") from None
+    return replace(data, ties=past_events.tie_keys(events))
 
 
 class _Genres(msgspec.Struct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,12 @@ import numpy as np
 
 from encoders.evaluation.interactions import in_time_order, time_order
 from encoders.interface import Float32
-from state.event import Event, EventType, InvalidEvent, decode
-from stream_app import movielens, record_files, topic_scan
+from state.event import Event, InvalidEvent, decode
+from stream_app import movielens, past_events, record_files, topic_scan
 from stream_app.errors import FixData
-from stream_app.evaluation_data import (
-    NO_TIMESTAMP_MS,
-    file_or_topic_interactions,
-    movielens_interactions,
-)
+from stream_app.evaluation_data import file_or_topic_interactions, movielens_interactions
 from stream_app.item_record import Item
+from stream_app.past_events import PastEvents, number_in
 from stream_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,30 +38,6 @@ class Wanted:
     """Leave out events of items that are not in the catalogue, rather than refuse them."""
     split_seed: int = 0
     """Orders events of the same time."""
-
-
-@dataclass
-class _Found:
-    """Events as they come, without doubles and without users who asked to be forgotten."""
-
-    by_user: dict[str, dict[str, tuple[Event, float]]] = field(default_factory=dict)
-
-    def add(self, event: Event, value: float) -> None:
-        if event.type is EventType.FORGET:
-            self.by_user.pop(event.user_id, None)
-        else:
-            held = self.by_user.setdefault(event.user_id, {})
-            held.setdefault(event.event_id, (event, value))
-
-    def pairs(self, *, by_id: bool = False) -> list[tuple[Event, float]]:
-        """Events and their numbers, as they came or in the order of their users' and own ids."""
-        users = sorted(self.by_user) if by_id else list(self.by_user)
-        held = (self.by_user[user] for user in users)
-        return [
-            pair
-            for events in held
-            for _, pair in (sorted(events.items()) if by_id else events.items())
-        ]
 
 
 def movielens_data(wanted: Wanted) -> TrainingData:
@@ -88,16 +61,7 @@ def file_data(events: Path, items: Path, settings: Settings, wanted: Wanted) -> 
     catalogue = {item.item_id: item for item, _ in record_files.items(items)}
     if not catalogue:
         raise FixData(f"{items} holds no items")
-    found = _Found()
-    limits = settings.event_limits()
-    for number, (key, value) in enumerate(record_files.events(events), start=1):
-        try:
-            event = decode(key, value, NO_TIMESTAMP_MS, limits)
-        except InvalidEvent as error:
-            raise FixData(f"{events}, event {number}: {error}") from None
-        if event.time_ms == NO_TIMESTAMP_MS:
-            raise FixData(f"{events}, event {number}: no time_ms, which training needs")
-        found.add(event, _number(value, wanted.value_field))
+    found = past_events.read(events, settings.event_limits(), wanted.value_field)
     return _data(found.pairs(), catalogue, str(events), wanted)
 
 
@@ -118,7 +82,7 @@ def topic_data(settings: Settings, wanted: Wanted) -> TrainingData:
     return _data(pairs, dict(sorted(catalogue.items())), f"topic {settings.events_topic}", wanted)
 
 
-async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, Item], _Found]:
+async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, Item], PastEvents]:
     catalogue: dict[str, Item] = {}
     decode_item = msgspec.json.Decoder(Item).decode
     servers = settings.kafka
@@ -133,14 +97,14 @@ async def _from_topics(settings: Settings, wanted: Wanted) -> tuple[dict[str, It
             except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
                 continue
             catalogue[item.item_id] = item
-    found, limits = _Found(), settings.event_limits()
+    found, limits = PastEvents(), settings.event_limits()
     async with topic_scan.open_consumer(servers, settings.events_topic) as consumer:
         async for record in topic_scan.to_the_end(consumer):
             try:
                 event = decode(record.key, record.value, record.timestamp, limits)
             except InvalidEvent:
                 continue
-            found.add(event, _number(record.value, wanted.value_field))
+            found.add(event, number_in(record.value, wanted.value_field))
     return catalogue, found
 
 
@@ -172,13 +136,5 @@ def _ordered(data: Any, values: Float32 | None, wanted: Wanted) -> TrainingData:
     from encoders.training.run import TrainingData
 
     seed = wanted.split_seed
-    places = time_order(data.times_ms, seed=seed)
+    places = time_order(data, seed=seed)
     return TrainingData(in_time_order(data, seed=seed), None if values is None else values[places])
-
-
-def _number(value: bytes | None, name: str) -> float:
-    """The number in a record's field; not a number where there is none."""
-    if not name or value is None:
-        return float("nan")
-    found = msgspec.json.decode(value).get(name)
-    return float(found) if isinstance(found, int | float) else float("nan")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from encoders.interface import Float32, Int32, Int64, UInt8
+from encoders.interface import Float32, Int32, Int64, UInt8, UInt64
 from state.event import TYPE_CODES, Event, EventType
 
 NO_ITEM = -1
@@ -47,6 +47,10 @@ class Interactions:
     """[N] the genres of each item, where the catalogue has them."""
     media: Float32 | None = None
     """[N, M] what each item brings beside its text, zero where it brings nothing."""
+    ties: UInt64 | None = None
+    """[E] random, and one event's own wherever it comes from: the order of events of the same time
+    that a training and an evaluation share, whatever else they were given. None, or once in order:
+    their places decide."""
 
     def media_of(self, rows: range) -> dict[int, Float32]:
         """Return the media vectors of those of the texts that are items and bring one."""
@@ -124,13 +128,17 @@ def _media(catalogue: Mapping[str, str], media: Mapping[str, Float32]) -> Float3
     return np.array([held.get(item_id, nothing) for item_id in catalogue], dtype=np.float32)
 
 
-def time_order(times_ms: Int64, *, order: Order = "random", seed: int = 0) -> Int64:
+def time_order(data: Interactions, *, order: Order = "random", seed: int = 0) -> Int64:
     """Return the places of events, oldest first; see :func:`in_time_order`."""
-    if order == "random":
-        ties = np.random.default_rng(seed).permutation(len(times_ms))
-    else:
-        ties = np.arange(len(times_ms))
-    return np.lexsort((ties, times_ms))
+    rng = np.random.default_rng(seed)
+    ties: Int64 | UInt64
+    if order == "file":
+        ties = np.arange(len(data))
+    elif data.ties is None:
+        ties = rng.permutation(len(data))
+    else:  # another order for each seed: multiplicative hashing, modulo 2**64
+        ties = data.ties * (2 * rng.integers(2**63, dtype=np.uint64) + np.uint64(1))
+    return np.lexsort((ties, data.times_ms))
 
 
 def in_time_order(data: Interactions, *, order: Order = "random", seed: int = 0) -> Interactions:
@@ -140,9 +148,9 @@ def in_time_order(data: Interactions, *, order: Order = "random", seed: int = 0)
     ``file`` keeps that of the input. The latter can leak: a file sorted by anything that goes
     with the future, popularity say, tells which event is the last.
     """
-    places = time_order(data.times_ms, order=order, seed=seed)
+    places = time_order(data, order=order, seed=seed)
     columns = ("users", "items", "rows", "times_ms", "types", "dwell_ms")
-    return replace(data, **{name: getattr(data, name)[places] for name in columns})
+    return replace(data, **{name: getattr(data, name)[places] for name in columns}, ties=None)
 
 
 def first_times(data: Interactions) -> Int64:

@@ -12,10 +12,11 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from encoders.errors import EncoderError
-from encoders.evaluation.interactions import from_events, in_time_order
+from encoders.evaluation.interactions import Interactions, in_time_order
 from state.event import Event, EventType
 from stream_app.cli.commands import app
 from stream_app.errors import FixData, FixSettings
+from stream_app.evaluation_data import file_interactions
 from stream_app.settings import load
 from stream_app.training_data import Wanted, file_data
 from tests.conformance.models import tiny_bert
@@ -170,12 +171,40 @@ def test_numbers_stay_with_their_events(tmp_path: Path) -> None:
     assert np.array_equal(found.values, np.array([np.nan, 4, 2.5], np.float32), equal_nan=True)
 
 
-def test_the_order_is_that_of_the_evaluation(tmp_path: Path) -> None:
+def test_ties_are_ordered_as_in_the_evaluation_wherever_the_events_come_from(
+    tmp_path: Path,
+) -> None:
+    """The last event of each user is what training must not see: with another order it would."""
     events, catalogue = world(users=8)
     tied = [Event(e.event_id, e.user_id, e.type, e.item_id, None, e.time_ms // 10**8 * 10**8)
             for e in events]  # fmt: skip
-    files = write_files(tmp_path, tied, catalogue)
-    found = file_data(*files, load(environ={}), Wanted(split_seed=3)).interactions
-    expected = in_time_order(from_events(tied, catalogue), seed=3)
-    assert np.array_equal(found.items, expected.items)
-    assert np.array_equal(found.users, expected.users)
+    mixed = [tied[at] for at in np.random.default_rng(1).permutation(len(tied))]
+    known = {item: text for item, text in catalogue.items() if item != tied[0].item_id}
+    limited = [event for event in mixed if event.item_id in known]
+    orders = []
+    for name, sent, sold in (
+        ("all", tied, catalogue),
+        ("twice", [*mixed, *mixed[:9]], catalogue),
+        ("some", mixed, known),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        files = write_files(folder, sent, sold)
+        wanted = Wanted(split_seed=3, skip_unknown_items=True)
+        trained = file_data(*files, load(environ={}), wanted).interactions
+        asked = in_time_order(file_interactions(*files), seed=3)
+        orders += [told(trained), [at for at in told(asked) if at[1] in sold]]
+    assert len(orders[0]) == len(tied)
+    assert orders[0] == orders[1] == orders[2] == orders[3]
+    assert orders[4] == orders[5] == [at for at in orders[0] if at[1] in known]
+    assert len(orders[4]) == len(limited) < len(tied)
+    other = told(in_time_order(file_interactions(*files), seed=4))
+    assert [at for at in other if at[1] in known] != orders[4]
+
+
+def told(data: Interactions) -> list[tuple[str, str]]:
+    """User and item of each event, by name."""
+    return [
+        (data.user_ids[user], data.item_ids[item] if item >= 0 else "")
+        for user, item in zip(data.users, data.items, strict=True)
+    ]
