@@ -243,11 +243,12 @@ def report(
     yield f"model {model_id}: {asked.first_test} events to learn from, {len(bought)} to be tested"
     yield f"by {len(np.unique(users))} users, {bought.mean():.1%} of them purchases"
     drawn = {name: resampled_auc(bought, found, users, seed) for name, found in scores.items()}
-    for name, found in scores.items():
-        line = f"{name:9} AUC {roc_auc_score(bought, found):.4f} {ends(drawn[name])}"
+    aucs = {name: roc_auc_score(bought, found) for name, found in scores.items()}
+    for name, auc in aucs.items():
+        line = f"{name:9} AUC {auc:.4f} {ends(drawn[name])}"
         if name != "features":
             gap = drawn[name] - drawn["features"]
-            line += f"  over features {gap.mean():+.4f} {ends(gap, '+')}"
+            line += f"  over features {auc - aucs['features']:+.4f} {ends(gap, '+')}"
         yield line
 
 

@@ -39,8 +39,10 @@ class _Case:
     """The best item of one user, and why it is that."""
 
     question: int
+    past: Int64
+    """Positions of all events before the question."""
     window: Int64
-    """Positions of the events held."""
+    """Positions of those held."""
     item: int
     told: Explanation
 
@@ -85,6 +87,7 @@ def run(
             encoder,
             explainer,
             [(case.window, case.told) for case in cases],
+            all_time(setting.questions.data, [case.past for case in cases]),
             items[[case.item for case in cases]],
             setting.plan.seed,
         ),
@@ -116,7 +119,7 @@ def _case(
     scores = cosine_scores(vector, items)[0]
     scores[setting.seen[question]] = -np.inf
     best = int(scores.argmax())
-    return _Case(question, window, best, explainer.explain(batch, items[best]))
+    return _Case(question, past, window, best, explainer.explain(batch, items[best]))
 
 
 def _deletions(
@@ -132,10 +135,13 @@ def _deletions(
     if not able:
         return []
     wanted = items[[case.item for case in able]]
+    data = setting.questions.data
 
     def scores_without(gone: Sequence[Int64]) -> Float64:
-        windows = [np.setdiff1d(case.window, out) for case, out in zip(able, gone, strict=True)]
-        vectors = encoder.encode(window_batch(setting.questions.data, windows)).vectors
+        left = list(zip(able, gone, strict=True))
+        windows = [np.setdiff1d(case.window, out) for case, out in left]
+        counts = all_time(data, [np.setdiff1d(case.past, out) for case, out in left])
+        vectors = encoder.encode(window_batch(data, windows, counts)).vectors
         scores: Float64 = (vectors * wanted).sum(axis=1).astype(np.float64)
         return scores
 

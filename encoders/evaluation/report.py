@@ -159,16 +159,22 @@ def _staleness(protocol: Protocol, *, with_plots: bool) -> Iterator[Block]:
         "The same users and questions, with vectors that are late by so many of the user's own "
         "events or by so much time. A user with nothing older has no vector yet and finds nothing."
     )
+    head = ["Late by", *_MAIN, "ndcg@10 against at once", "users with a vector"]
     rows = [
-        (
+        [
             line.measured.name,
             *(_interval(line.measured.metrics[metric]) for metric in _MAIN),
             _signed(line.lost["ndcg@10"]),
             f"{line.told:.1%}",
-        )
+        ]
         for line in protocol.staleness
     ]
-    yield Table(("Late by", *_MAIN, "ndcg@10 against at once", "users with a vector"), rows)
+    among = [line.lost_told for line in protocol.staleness if line.lost_told is not None]
+    if len(among) == len(rows):
+        head.append("against at once, among these")
+        for row, lost in zip(rows, among, strict=True):
+            row.append(_signed(lost["ndcg@10"]))
+    yield Table(tuple(head), [tuple(row) for row in rows])
     if with_plots:
         yield Picture("staleness", "Metrics over the delay", plots.delays(protocol.staleness))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from encoders.evaluation.bootstrap import Estimate
 from encoders.evaluation.pages import Block, Heading, Paragraph, Table
 from encoders.evaluation.results import Counterfactual, Deleted, Explained, Measured
 
@@ -77,14 +78,19 @@ def explanation(found: Explained) -> Iterator[Block]:
 
 
 def _deletions(what: str, lines: Sequence[Deleted]) -> Table:
-    rows = [
-        (
-            str(line.count),
-            *(
-                f"{value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]"
-                for value in (line.most, line.random, line.least)
-            ),
-        )
-        for line in lines
-    ]
-    return Table((f"{what} taken out", "score left, most first", "at random", "least first"), rows)
+    head = [f"{what} taken out", "score left, most first", "at random", "least first"]
+    columns = [[_span(at) for at in each] for each in zip(*map(_left, lines), strict=True)]
+    gaps = [line.gap for line in lines if line.gap is not None]
+    if len(gaps) == len(lines):
+        head.append("most first less at random, paired")
+        columns.append([_span(gap, "+") for gap in gaps])
+    counts = [str(line.count) for line in lines]
+    return Table(tuple(head), list(zip(counts, *columns, strict=True)))
+
+
+def _left(line: Deleted) -> tuple[Estimate, Estimate, Estimate]:
+    return line.most, line.random, line.least
+
+
+def _span(value: Estimate, sign: str = "") -> str:
+    return f"{value.mean:{sign}.4f} [{value.low:{sign}.4f}, {value.high:{sign}.4f}]"

@@ -44,6 +44,8 @@ class Delayed:
     """Late minus at once, paired."""
     told: float
     """Share of the users who have a vector by then."""
+    lost_told: dict[str, Estimate] | None = None
+    """``lost`` among these users alone."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class Deleted:
     """Those that are said to contribute most."""
     random: Estimate
     least: Estimate
+    gap: Estimate | None = None
+    """``most`` minus ``random``, paired."""
 
 
 @dataclass(frozen=True)

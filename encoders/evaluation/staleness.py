@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
 from encoders.evaluation.bootstrap import differences
 from encoders.evaluation.interest import Delay, InterestScorer
+from encoders.evaluation.metrics import Float64
 from encoders.evaluation.plan import Bar, Setting
 from encoders.evaluation.ranking import Result
 from encoders.evaluation.results import Delayed, Measured
@@ -37,7 +43,14 @@ def staleness(
         prompt = prompt or late
         lost = differences(late.values, prompt.values, prompt.users, seed=seed)
         asked = range(len(setting.questions))
-        told = sum(len(scorer.told(setting.questions, question)) > 0 for question in asked)
-        lines.append(Delayed(Measured.of(name, late, seed), lost, told / len(asked)))
+        told = np.array([len(scorer.told(setting.questions, at)) > 0 for at in asked])
+        among = differences(
+            _of(told, late.values), _of(told, prompt.values), prompt.users[told], seed=seed
+        )
+        lines.append(Delayed(Measured.of(name, late, seed), lost, float(told.mean()), among))
         progress(done, len(DELAYS))
     return lines
+
+
+def _of(told: npt.NDArray[np.bool_], values: Mapping[str, Float64]) -> dict[str, Float64]:
+    return {name: column[told] for name, column in values.items()}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from encoders.evaluation.bootstrap import Estimate, estimates
+from encoders.evaluation.bootstrap import estimates
 from encoders.evaluation.metrics import Float64
 from encoders.evaluation.results import Deleted
 from encoders.interface import Int64
@@ -32,11 +32,11 @@ def taking_out(
         "least": [order[::-1] for order in ranked],
     }
 
-    def left(count: int, order: Sequence[Int64]) -> Estimate:
-        scores = scores_without([parts[:count] for parts in order])
-        return estimates({"left": scores}, np.arange(len(scores)), seed=seed)["left"]
+    def line(count: int) -> Deleted:
+        left = {
+            how: scores_without([parts[:count] for parts in order]) for how, order in orders.items()
+        }
+        left["gap"] = left["most"] - left["random"]
+        return Deleted(count, **estimates(left, np.arange(len(ranked)), seed=seed))
 
-    return [
-        Deleted(count, **{how: left(count, order) for how, order in orders.items()})
-        for count in (0, *counts)
-    ]
+    return [line(count) for count in (0, *counts)]

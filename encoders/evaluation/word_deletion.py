@@ -35,6 +35,8 @@ class _Case:
     """Of the event among them."""
     words: Sequence[tuple[str, float]]
     """Of its text, with their shares."""
+    counts: Int64
+    """[types] all events that the user ever had."""
     item: Float32
     """[D] what the score is of."""
 
@@ -56,25 +58,28 @@ def run(
     encoder: InterestEncoder,
     explainer: Explainer,
     explained: Sequence[tuple[Int64, Explanation]],
+    counts: Int64,
     items: Float32,
     seed: int,
 ) -> list[Deleted]:
     """Return what is left of the scores without some words of the event that contributes most.
 
-    ``explained`` are the positions of a window's events and its explanation, ``items`` [B, D] what
-    each is of. Only those count whose text has more words than are ever taken out. The rows behind
-    the texts' own are used, at most two for each text.
+    ``explained`` are the positions of a window's events and its explanation, ``counts`` [B, types]
+    all events of its user, ``items`` [B, D] what each is of. Only those count whose text has more
+    words than are ever taken out. The rows behind the texts' own are used, at most two for each
+    text.
     """
     cases = []
-    for (window, told), item in zip(explained, items, strict=True):
+    for (window, told), ever, item in zip(explained, counts, items, strict=True):
         event = int(told.events.sum(axis=0).argmax())
-        case = _Case(window, int(told.places[event]), explainer.words(told, event), item)
+        case = _Case(window, int(told.places[event]), explainer.words(told, event), ever, item)
         if len(case.by_share()) > max(TAKEN_OUT):
             cases.append(case)
     cases = cases[: 2 * len(data.texts)]
     if not cases:
         return []
-    batch = window_batch(data, [case.window for case in cases])
+    ever = np.array([case.counts for case in cases])
+    batch = window_batch(data, [case.window for case in cases], ever)
     changed = batch.offsets[:-1] + [case.place for case in cases]
     behind = np.arange(len(data.texts), len(data.texts) + len(cases), dtype=np.int32)
     media = data.media_of(range(len(data.texts)))

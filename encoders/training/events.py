@@ -136,7 +136,7 @@ def training_events(
         )
     kept = kept[np.argsort(data.users[kept], kind="stable")]
     is_target = data.items[kept] != NO_ITEM
-    if not settings.repeats:
+    if settings.loss == "cross_entropy" and not settings.repeats:
         is_new = np.zeros(len(data), dtype=np.bool_)
         is_new[first_times(data)] = True
         is_target &= is_new[kept]
@@ -178,7 +178,7 @@ def _check(events: TrainingEvents, settings: TrainingSettings) -> None:
     asked = events.is_target & (np.diff(events.users, prepend=-1) == 0)
     labels = events.labels[asked]
     if not asked.any():
-        what = {"cross_entropy": "a new item", "binary": "a new item"}.get(
+        what = {"cross_entropy": "a new item", "binary": "an item"}.get(
             settings.loss, f"an item with a {settings.target}"
         )
         raise TrainingDataInvalid(

@@ -64,8 +64,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: Target = "dwell"
     """Of squared_error: the logarithm of 1 + dwell seconds, or a number beside the events."""
     repeats: bool = False
-    """Whether an item that the user has met before counts as a next item. The evaluation never
-    asks for one."""
+    """Whether an item that the user has met before counts as a next item of cross_entropy; the
+    evaluation never asks for one. For the other losses it always counts: what is bought was often
+    looked at before."""
 
     epochs: int = 20
     """At most: see ``patience``."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream_app import start_block
 from stream_app.cli.progress import progress_bars
 from stream_app.errors import FixSettings
 
 if TYPE_CHECKING:
     from encoders.evaluation.interactions import Interactions
+    from stream_app.settings import Settings
 
 EXAMPLES = "Example: interest-stream evaluate --dataset ml-1m --users 500"
 
@@ -88,7 +90,7 @@ def evaluate(
         model=model,
         protocols=[p.value for p in named] if protocol is Protocol.BOTH else [protocol.value],
         plan=Plan(seed=seed, users=users, order=order.value, grid=grid),
-        command=shlex.join(["interest-stream", *sys.argv[1:]]),
+        command=_command(settings),
         dataset=dataset.value if dataset else f"{events} and {items}",
         also=also or (),
     )
@@ -97,6 +99,13 @@ def evaluate(
     for path in evaluation_run.write(report, out):
         print(f"wrote {path}")
     print(evaluation_run.summary(report))
+
+
+def _command(settings: Settings) -> str:
+    """The line that was given, and before it the settings of the windows, wherever they stood."""
+    said = {k: v for k, v in start_block.changed(settings).items() if k.startswith("window_")}
+    variables = [f"INTEREST_{name.upper()}={value}" for name, value in said.items()]
+    return shlex.join([*variables, "interest-stream", *sys.argv[1:]])
 
 
 def _data(

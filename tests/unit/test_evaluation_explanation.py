@@ -165,13 +165,13 @@ def test_one_user_at_a_time_and_no_user_without_texts(variants_of: Make) -> None
         explainer.explain(two, item)
 
 
-def taken_apart(variants: TransformerVariants) -> Explained:
+def taken_apart(variants: TransformerVariants, policy: WindowPolicy = POLICY) -> Explained:
     explainer = variants.explainer(WORLD.texts)
     assert explainer is not None
     encoder = variants.make(variants.config)
     put_texts(encoder, WORLD)
     setting = Setting.of(WORLD, Plan(), "random")
-    found = deletion.run(setting, encoder, explainer, POLICY, no_bar)
+    found = deletion.run(setting, encoder, explainer, policy, no_bar)
     assert found is not None
     return found
 
@@ -198,6 +198,20 @@ def test_deletion_takes_most_where_the_shares_say_so(
     assert set(found.granularities) >= {"document", "context", "rest"}
     assert sum(found.granularities.values()) == pytest.approx(none.most.mean, abs=0.3)
     assert found.examples[0].events[0].words
+
+
+def test_what_is_left_is_measured_from_the_score_that_is_explained(
+    variants_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of users whose past is longer than a window, which the context counts, too."""
+    monkeypatch.setattr(deletion, "TAKEN_OUT", (1, 3))
+    found = taken_apart(variants_of("everything"), WindowPolicy(max_events=8))
+    assert found.gap < 1e-2
+    for none, *lines in (found.deletions, found.word_deletions):
+        assert none.most.mean == pytest.approx(sum(found.granularities.values()), abs=1e-3)
+        for line in lines:
+            assert line.gap is not None
+            assert line.gap.mean == pytest.approx(line.most.mean - line.random.mean)
 
 
 @pytest.mark.parametrize("kind", ["untrained", "everything"])

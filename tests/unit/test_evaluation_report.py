@@ -18,10 +18,12 @@ from encoders.evaluation.pages import Code, Heading, Paragraph, Picture, Table, 
 from encoders.evaluation.plan import Plan
 from encoders.evaluation.results import Protocol
 from state.window import WindowPolicy
+from stream_app.cli import evaluate
 from stream_app.cli.commands import app
 from stream_app.errors import FixData, FixSettings
 from stream_app.evaluation_data import file_interactions
 from stream_app.record_files import groups
+from stream_app.settings import load
 from stream_app.training_notes import training_notes, window_misfits
 from tests.harness.clusters import clustered
 
@@ -117,6 +119,15 @@ def test_the_report_has_all_that_was_asked(written: tuple[Path, list[str]]) -> N
     }  # fmt: skip
     assert set(report["versions"]) >= {"python", "numpy", "interest-stream"}
     assert report["command"].startswith("interest-stream evaluate --events")
+
+
+def test_the_command_brings_the_settings_of_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them the same command gives other figures."""
+    monkeypatch.setattr(sys, "argv", ["/bin/interest-stream", "evaluate", "--model", "a b"])
+    set_there = {"INTEREST_WINDOW_MAX_AGE_MS": "5000000", "INTEREST_HTTP_PORT": "8080"}
+    assert evaluate._command(load(environ=set_there)) == (
+        "INTEREST_WINDOW_MAX_AGE_MS=5000000 interest-stream evaluate --model 'a b'"
+    )
 
 
 def test_the_page_names_its_files_and_repeats_the_figures(written: tuple[Path, list[str]]) -> None:

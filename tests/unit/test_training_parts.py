@@ -279,6 +279,20 @@ def test_nothing_bought_and_nothing_but_bought_are_refused() -> None:
         events_of(bought, binary)
 
 
+def test_what_was_looked_at_and_then_bought_is_a_purchase_to_learn() -> None:
+    data = clustered(users=4)
+    viewed = np.arange(len(data)) % 2 == 0  # each user's events: looked at, bought, looked at, ...
+    order = np.argsort(data.users, kind="stable")
+    before = np.repeat(order[::2], 2)
+    items, rows, types = data.items.copy(), data.rows.copy(), data.types.copy()
+    items[order], rows[order] = data.items[before], data.rows[before]
+    types[order] = np.where(viewed, 0, 2)
+    shop = with_(data, items=items, rows=rows, types=types)
+    learned = events_of(shop, msgspec.structs.replace(SETTINGS, loss="binary"))
+    assert learned.labels[learned.is_target].sum() > 0
+    assert not events_of(shop, SETTINGS).is_target[learned.labels == 1].any()
+
+
 def test_nothing_to_ask_for_is_refused() -> None:
     data = clustered(users=4)
     number = msgspec.structs.replace(SETTINGS, loss="squared_error")
