@@ -24,6 +24,9 @@ DATABASE_MAX_AGE_MS = CHANGELOG_TOMBSTONES_MS // 2
 for clocks that differ and for a restore that takes long: it has to come to the tombstones while
 they are there."""
 
+_SWEEP_EVERY_S = 3600.0
+"""So much longer than ``DATABASE_MAX_AGE_MS`` a left partition's windows may be on our disk."""
+
 
 class WindowStore(Store[bytes, bytes]):
     """Faust's view of the windows' databases, one per partition: recovery and rebalancing.
@@ -119,6 +122,24 @@ class WindowStore(Store[bytes, bytes]):
             if tp.topic in ours:
                 self._close(tp.partition)
 
+    @Store.timer(_SWEEP_EVERY_S, exec_first=True)
+    async def _sweep(self) -> None:
+        self.destroy_left()
+
+    def destroy_left(self) -> None:
+        """Destroy databases of partitions that left us too long ago for us to use them again.
+
+        Until then they shorten a restore; from then on they only hold windows of which nobody
+        tells us when they are forgotten. One that is ours in a moment would be begun anew anyway:
+        a file is never older than the time that a database says of itself.
+        """
+        now_ms = _now_ms()
+        open_here = {table.path for table in self._tables.values()}
+        for path in Path(self.app.conf.tabledir).glob(f"{self.table_name}-*.rocksdb"):
+            if path not in open_here and is_too_old(_written_ms(path), now_ms):
+                PartitionTable.destroy(path)
+                self.log.info("%s is deleted: its partition left this worker days ago", path)
+
     def _close(self, partition: int) -> None:
         table = self._tables.pop(partition, None)
         if table is not None:
@@ -181,6 +202,16 @@ def is_too_old(as_of_ms: int | None, now_ms: int) -> bool:
     beside somebody who asked to be forgotten. So is one from the future, where a clock was wrong.
     """
     return as_of_ms is None or abs(now_ms - as_of_ms) > DATABASE_MAX_AGE_MS
+
+
+def _written_ms(path: Path) -> int:
+    """Return when a database was last written; 0 for an empty folder.
+
+    RocksDB's own log does not count: whoever reads the files begins it anew, as ``forget --check``
+    does.
+    """
+    files = (file.stat() for file in path.iterdir() if not file.name.startswith("LOG"))
+    return max((file.st_mtime_ns // 1_000_000 for file in files), default=0)
 
 
 def _now_ms() -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,3 +125,50 @@ def test_a_standby_is_as_young_as_the_last_record_it_read(make_store: StoreMaker
     assert store.partition(3).as_of_ms() == begun_ms - 2 * DAY_MS
     store.apply_changelog_batch([fetched(8, begun_ms + 300 * DAY_MS)], None, None)
     assert begun_ms <= (store.partition(3).as_of_ms() or 0) <= now_ms(), "no clock but ours"
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def age(folder: Path, days: float) -> None:
+    """Put the times of a closed database's files back, but for what a reader has written."""
+    then_s = time.time() - days * 86_400
+    for file in folder.iterdir():
+        os.utime(file, (then_s, then_s))
+    (folder / "LOG").touch()
+
+
+def test_databases_of_partitions_that_left_long_ago_are_deleted_and_no_others(
+    make_store: StoreMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = make_store()
+    for number in range(3):
+        before.partition(number).write([(b"u", WINDOW)], 41, now_ms())
+    close(before)
+    left, lately, ours = (tmp_path / f"windows-{number}.rocksdb" for number in range(3))
+    (tmp_path / "windows-7.rocksdb").mkdir()  # what a deletion that was cut off has left
+    (tmp_path / "others-0.rocksdb").mkdir()
+    store = make_store()
+    store.partition(2)
+    age(left, 4)
+    age(lately, 3)
+    age(ours, 4)
+    store.destroy_left()
+    assert names(tmp_path) == {lately.name, ours.name, "others-0.rocksdb"}
+    assert [line for line in caplog.messages if str(left) in line]
+    assert dict(store.partition(2).items()) == {b"u": WINDOW}
+
+
+async def test_they_are_looked_for_at_the_start(make_store: StoreMaker, tmp_path: Path) -> None:
+    before = make_store()
+    before.partition(0)
+    close(before)
+    age(tmp_path / "windows-0.rocksdb", 4)
+    store = make_store()
+    await store.start()
+    async with asyncio.timeout(10):
+        while names(tmp_path):  # noqa: ASYNC110 - nobody tells that a folder is gone
+            await asyncio.sleep(0.01)
+    await store.stop()
