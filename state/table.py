@@ -1,7 +1,7 @@
 """The windows of one partition on disk: a RocksDB database, written at checkpoints only.
 
-Beside the windows it keeps the offset in the changelog partition that its content corresponds to;
-recovery reads the changelog from there on.
+Beside the windows it keeps the offset in the changelog partition that its content corresponds to,
+from where recovery reads on, and the time up to which it is known who was deleted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _OWN_KEYS = b"\x00"
 _FIRST_USER = b"\x01"
 _OFFSET_KEY = _OWN_KEYS + b"changelog-offset"
 _ERA_KEY = _OWN_KEYS + b"era"
+_AS_OF_KEY = _OWN_KEYS + b"as-of-ms"
 
 _WRITE_BUFFER_BYTES = 16 << 20
 _MAX_OPEN_FILES = 256
@@ -103,10 +104,43 @@ class PartitionTable:
             stored = self._db.get(_OFFSET_KEY)
         return None if stored is None else int(stored)
 
+    def as_of_ms(self) -> int | None:
+        """Return the wall time up to which tombstones of the changelog count here.
+
+        Whoever has a window here and a tombstone behind :meth:`changelog_offset` was deleted after
+        this time: the changelog keeps that tombstone for so long from then on, and no longer.
+        ``None`` where nobody has said so: the table is new, or was written by a version before.
+        """
+        with database.told_apart(self.path):
+            stored = self._db.get(_AS_OF_KEY)
+        return None if stored is None else int(stored)
+
+    def is_new(self) -> bool:
+        """Tell whether nothing was ever written here."""
+        with database.told_apart(self.path):
+            cursor = self._db.iter()
+            cursor.seek_to_first()
+            cursor.status()
+            return not cursor.valid()
+
+    def begin(self, as_of_ms: int) -> None:
+        """Say of a new table when it was begun.
+
+        What a restore reads from now on is in the changelog now, and so is, or will be, the
+        tombstone that ends it. So this time holds however long the restore takes.
+        """
+        with database.told_apart(self.path):
+            self._db.put(_AS_OF_KEY, b"%d" % as_of_ms)
+
     def write(
-        self, rows: Iterable[tuple[bytes, bytes | None]], changelog_offset: int | None
+        self,
+        rows: Iterable[tuple[bytes, bytes | None]],
+        changelog_offset: int | None,
+        as_of_ms: int | None = None,
     ) -> None:
         """Write rows (``None`` deletes) and the changelog offset in one atomic batch.
+
+        ``as_of_ms``: a time at which nothing lay behind that offset; see :meth:`as_of_ms`.
 
         Raises:
             DatabaseFull: the disk is full; nothing of this is written.
@@ -120,15 +154,21 @@ class PartitionTable:
                 batch.put(key, value)
         if changelog_offset is not None:
             batch.put(_OFFSET_KEY, str(changelog_offset).encode())
+            if as_of_ms is not None:
+                batch.put(_AS_OF_KEY, b"%d" % as_of_ms)
         with database.told_apart(self.path):
             self._db.write(batch)
 
-    def restore(self, records: Iterable[ChangelogRecord], last_offset: int) -> dict[bytes, int]:
+    def restore(
+        self, records: Iterable[ChangelogRecord], last_offset: int, last_ms: int = 0
+    ) -> dict[bytes, int]:
         """Apply changelog records, but never an older window over a newer one.
 
         A worker that was thrown out of the group while frozen may have written behind its
         successor's records; the source offset tells such a record from a real one. At the mark of
         a rewind the windows go that are made anew; see :mod:`state.era`.
+
+        ``last_ms``: when the last record was appended; what lies behind it is no older.
 
         Returns the users whose older records were refused, and the source offset of what is held
         instead: the changelog does not end with it and, once compacted, would have lost it.
@@ -145,7 +185,8 @@ class PartitionTable:
             gone = self._begin(era.decode(record.value))
             refused = {key: offset for key, offset in refused.items() if key not in gone}
         refused |= self._restore(between)
-        self.write((), max(last_offset, self.changelog_offset() or 0))
+        offset = max(last_offset, self.changelog_offset() or 0)
+        self.write((), offset, max(last_ms, self.as_of_ms() or 0))
         return refused
 
     def _begin(self, mark: era.Mark) -> set[bytes]:

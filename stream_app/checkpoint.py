@@ -86,7 +86,7 @@ class Checkpoints:
             if not partition.taken and not partition.dirty:
                 return
             await self._lease.held(partition)
-            begun_s = time.perf_counter()
+            begun_s, as_of_ms = time.perf_counter(), time.time_ns() // 1_000_000
             tick = partition.tick  # 1
             batches = list(partition.taken)
             dirty, partition.dirty = partition.dirty, {}
@@ -102,7 +102,8 @@ class Checkpoints:
                 partition.storing = {}
                 raise
             partition.must_be_ours()
-            partition.table.write(zip(dirty, (row.value for row in rows), strict=True), offset)  # 4
+            stored = zip(dirty, (row.value for row in rows), strict=True)
+            partition.table.write(stored, offset, as_of_ms)  # 4
             partition.storing = {}
             for taken in batches:  # 5
                 taken.batch.ack()

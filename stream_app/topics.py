@@ -34,9 +34,10 @@ _COMPACT = {
 """Kafka never compacts the segment it writes to. With its defaults, a gigabyte or a week, a topic
 of eight partitions would hold eight gigabytes of the past before the first of it goes. An hour is
 for quiet topics, and after a day a deleted user's records go however few others there are."""
-_CHANGELOG_TOMBSTONES_MS = 7 * 86_400_000
+CHANGELOG_TOMBSTONES_MS = 7 * 86_400_000
 """A worker that comes back with a database of its own reads the changelog from where it left off;
-if it was away for longer than tombstones are kept, it still has who was deleted meanwhile."""
+away for longer than tombstones are kept, it would still have who was deleted meanwhile. So it uses
+no database older than half of this (``delivery.window_table``) and restores from the beginning."""
 
 _COMPACTION_LAG_SESSIONS = 6
 
@@ -57,7 +58,7 @@ def _changelog_configs(settings: Settings) -> dict[str, str]:
     return {
         **_COMPACT,
         "min.compaction.lag.ms": str(lag_ms),
-        "delete.retention.ms": str(_CHANGELOG_TOMBSTONES_MS),
+        "delete.retention.ms": str(CHANGELOG_TOMBSTONES_MS),
     }
 
 

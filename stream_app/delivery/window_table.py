@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +15,17 @@ from faust.types import TP
 from state import codec, era
 from state.table import ChangelogRecord, PartitionTable, open_or_rebuild
 from stream_app.delivery.app import BatchApp
+from stream_app.topics import CHANGELOG_TOMBSTONES_MS
 
 APPLIED_OFFSET_HEADER = "applied_offset"
+
+DATABASE_MAX_AGE_MS = CHANGELOG_TOMBSTONES_MS // 2
+"""A database that was last in step with the changelog longer ago is begun anew. The other half is
+for clocks that differ and for a restore that takes long: it has to come to the tombstones while
+they are there."""
+
+_SWEEP_EVERY_S = 3600.0
+"""So much longer than ``DATABASE_MAX_AGE_MS`` a left partition's windows may be on our disk."""
 
 
 class WindowStore(Store[bytes, bytes]):
@@ -38,12 +48,36 @@ class WindowStore(Store[bytes, bytes]):
             table, damage = open_or_rebuild(path, cache_bytes)
             if damage:
                 self.log.error("%s was damaged and is rebuilt from the changelog: %s", path, damage)
+            now_ms = _now_ms()
+            if not table.is_new() and is_too_old(table.as_of_ms(), now_ms):
+                table = self._begun_anew(table, now_ms)
+            if table.is_new():
+                table.begin(now_ms)
             self._tables[partition] = table
         return table
 
+    def _begun_anew(self, table: PartitionTable, now_ms: int) -> PartitionTable:
+        as_of_ms = table.as_of_ms()
+        known = "of unknown age" if as_of_ms is None else f"{_days(now_ms - as_of_ms)} days old"
+        self.log.warning(
+            "%s is %s and is restored from the beginning of the changelog: beyond %s days it may "
+            "hold users deleted meanwhile",
+            table.path,
+            known,
+            _days(DATABASE_MAX_AGE_MS),
+        )
+        table.close()
+        PartitionTable.destroy(table.path)
+        anew, _ = open_or_rebuild(table.path, (self.options or {})["block_cache_bytes"])
+        return anew
+
     def persisted_offset(self, tp: TP) -> int | None:
-        """Return the changelog offset that the database includes."""
-        return self.partition(tp.partition).changelog_offset()
+        """Return the changelog offset that the database includes, -1 if it has none.
+
+        Not ``None``: Faust would go on from where it had once been in this partition.
+        """
+        offset = self.partition(tp.partition).changelog_offset()
+        return -1 if offset is None else offset
 
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
         """Remember the changelog offset that the database includes."""
@@ -59,7 +93,9 @@ class WindowStore(Store[bytes, bytes]):
                 ChangelogRecord(r.key, r.value, _applied_offset(r), era.of_headers(r.headers))
                 for r in fetched
             ]
-            refused = self.partition(partition).restore(records, fetched[-1].offset)
+            last = fetched[-1]
+            last_ms = min(last.timestamp, _now_ms())  # a producer's clock may be ahead
+            refused = self.partition(partition).restore(records, last.offset, last_ms)
             self._refused[partition].update(refused)
             if refused:
                 self.log.warning(
@@ -85,6 +121,24 @@ class WindowStore(Store[bytes, bytes]):
         for tp in revoked:
             if tp.topic in ours:
                 self._close(tp.partition)
+
+    @Store.timer(_SWEEP_EVERY_S, exec_first=True)
+    async def _sweep(self) -> None:
+        self.destroy_left()
+
+    def destroy_left(self) -> None:
+        """Destroy databases of partitions that left us too long ago for us to use them again.
+
+        Until then they shorten a restore; from then on they only hold windows of which nobody
+        tells us when they are forgotten. One that is ours in a moment would be begun anew anyway:
+        a file is never older than the time that a database says of itself.
+        """
+        now_ms = _now_ms()
+        open_here = {table.path for table in self._tables.values()}
+        for path in Path(self.app.conf.tabledir).glob(f"{self.table_name}-*.rocksdb"):
+            if path not in open_here and is_too_old(_written_ms(path), now_ms):
+                PartitionTable.destroy(path)
+                self.log.info("%s is deleted: its partition left this worker days ago", path)
 
     def _close(self, partition: int) -> None:
         table = self._tables.pop(partition, None)
@@ -139,6 +193,33 @@ class WindowTable(faust.Table[bytes, bytes]):
             loop=self.loop,
             options=self.options,
         )
+
+
+def is_too_old(as_of_ms: int | None, now_ms: int) -> bool:
+    """Tell whether a database may lack a tombstone that the changelog has no more.
+
+    One without a time is: versions before stored none, and one more restore is the lesser evil
+    beside somebody who asked to be forgotten. So is one from the future, where a clock was wrong.
+    """
+    return as_of_ms is None or abs(now_ms - as_of_ms) > DATABASE_MAX_AGE_MS
+
+
+def _written_ms(path: Path) -> int:
+    """Return when a database was last written; 0 for an empty folder.
+
+    RocksDB's own log does not count: whoever reads the files begins it anew, as ``forget --check``
+    does.
+    """
+    files = (file.stat() for file in path.iterdir() if not file.name.startswith("LOG"))
+    return max((file.st_mtime_ns // 1_000_000 for file in files), default=0)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _days(span_ms: int) -> str:
+    return f"{span_ms / 86_400_000:.1f}"
 
 
 def _applied_offset(record: Any) -> int:

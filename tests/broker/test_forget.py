@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from state.table import PartitionTable
 from tests.conftest import StreamMaker
 from tests.harness import checks
 from tests.harness.client import Message
@@ -99,3 +102,34 @@ def _windows(stream: Stream) -> dict[str, tuple[list[str], int]]:
         user: ([event["event_id"] for event in window["held"]], window["applied_offset"])
         for user, window in checks.windows_in(stream.changelog()).items()
     }
+
+
+def test_who_was_forgotten_long_ago_does_not_come_back_with_a_former_owners_disk(
+    make_stream: StreamMaker,
+) -> None:
+    """Its database is older than the tombstone, which the changelog has no more."""
+    stream = make_stream(partitions=1)
+    stream.send([view("gone", "a"), view("stays", "b")])
+    (former,) = stream.start_workers(1)
+    stream.drain()
+    stream.stop_workers()
+    stream.send([forget("gone"), view("stays", "c")])
+    stream.worker().wait_running()
+    stream.drain()
+    stream.stop_workers()
+    last = max(record.offset for record in stream.changelog() if record.value is not None)
+    topic = stream.settings.changelog_topic
+    stream.client.alter_topic(topic, {"cleanup.policy": "delete"})  # or nothing can be deleted
+    stream.client.delete_records(topic, {0: last})
+    (path,) = former.datadir.glob("**/windows-0.rocksdb")
+    assert set(checks.windows_on_disk({former.datadir: [0]})) == {"gone", "stays"}
+    with closing(PartitionTable(path, 1 << 20)) as table:
+        table.begin(int(time.time() * 1000) - 5 * DAY_MS)
+
+    former.start().wait_running()
+    assert former.said("5.0 days old and is restored from the beginning of the changelog")
+    stream.send([view("stays", "d")])
+    stream.drain()
+    stream.stop_workers()
+    assert _windows(stream) == {"stays": (["b", "c", "d"], 4)}
+    assert set(checks.windows_on_disk({former.datadir: [0]})) == {"stays"}

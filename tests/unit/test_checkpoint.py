@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,10 @@ class Recorder:
 class WatchedTable(PartitionTable):
     steps: list[str]
 
-    def write(self, rows: Any, changelog_offset: int | None) -> None:
+    def write(self, rows: Any, changelog_offset: int | None, as_of_ms: int | None = None) -> None:
         if hasattr(self, "steps"):
             self.steps.append("rocksdb")
-        super().write(rows, changelog_offset)
+        super().write(rows, changelog_offset, as_of_ms)
 
 
 @pytest.fixture
@@ -82,14 +83,18 @@ async def test_the_five_lines_happen_in_their_order(
 ) -> None:
     touch(partition, b"a", 1)
     take(partition, recorder)
+    began_ms = int(time.time() * 1000)
     running = asyncio.create_task(checkpoints(recorder, partition).checkpoint(partition))
     for _ in range(20):
         await asyncio.sleep(0)
     assert recorder.steps == ["changelog"]  # it waits for the updates of that tick
+    appended_ms = int(time.time() * 1000) + 1
+    await asyncio.sleep(0.05)
     partition.covered(1)
     await running
     assert recorder.steps == ["changelog", "rocksdb", "ack"]
     assert partition.table.changelog_offset() == 41
+    assert began_ms <= (partition.table.as_of_ms() or 0) <= appended_ms
     assert codec.decode(partition.table.get_many([b"a"])[0] or b"").applied_offset == 1
     assert not partition.dirty
     assert not partition.taken

@@ -56,6 +56,7 @@ USED = [
     (Recovery, "flush_buffers"),
     (AIOKafkaConsumer, "end_offsets"),
     (Store, "on_rebalance"),
+    (Store, "timer"),
     (GroupCoordinator, "_do_heartbeat"),
     (Fetcher, "_proc_fetch_request"),
     (Assignment, "state_value"),
