@@ -7,6 +7,7 @@ import errno
 from faust.exceptions import ConsistencyError
 
 from state.database import DatabaseDamaged, DatabaseFull
+from stream_app.encoder_process import EncoderFailed
 from stream_app.errors import FixSettings, InterestStreamError, ReportBug, RestartWorker
 from stream_app.kafka_refusals import refusal
 from stream_app.logs import shown
@@ -18,6 +19,9 @@ _DISK_BROKEN = frozenset({errno.EIO, errno.EROFS})
 
 def explained(failure: BaseException, settings: Settings) -> InterestStreamError:
     """Return the failure as an error that is ready for a person, with its exit code."""
+    if isinstance(failure, EncoderFailed):  # the request that failed twice is made again
+        said = shown(failure, personal_data=settings.log_personal_data)
+        return RestartWorker(f"{said}; nothing is lost: start the worker again")
     if isinstance(failure, InterestStreamError):
         return failure
     if isinstance(failure, ConsistencyError):
@@ -31,9 +35,9 @@ def explained(failure: BaseException, settings: Settings) -> InterestStreamError
     what_to_do = _of_a_disk(failure)
     if what_to_do is not None:
         return RestartWorker(f"{failure}; nothing is lost: {what_to_do}")
-    if settings.log_personal_data:
-        return ReportBug(f"{type(failure).__name__}: {failure}")
-    return ReportBug(shown(failure, personal_data=False))
+    allowed = settings.log_personal_data
+    name = type(failure).__name__
+    return ReportBug(f"{name}: {failure}" if allowed else shown(failure, personal_data=False))
 
 
 def is_expected(failure: BaseException, settings: Settings) -> bool:

@@ -1,10 +1,12 @@
-"""The stream's own encoder, asked by the API: with a time limit, and never cut off."""
+"""The stream's own encoder, asked by the API: in small pieces, with a time limit, never cut off."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from itertools import chain
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -12,27 +14,38 @@ from encoders.interface import Float32
 from state.window import Window
 from stream_app.api.problems import COME_AGAIN_S, ApiProblem
 from stream_app.encoder_process import EncoderFailed
-from stream_app.encoding import Encoded, WindowEncoder
+from stream_app.encoding import Encoded, WindowEncoder, inline_key, text_keys
 from stream_app.errors import RestartWorker
 from stream_app.row_table import RowsExhausted
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _ANSWER_S = 10.0
 """For the encoder to answer; its own limit, encode_timeout_s, is the stream's."""
 _MOST_PENDING = 16
-"""Requests the encoder may owe us: a hung one must not gather them for a minute."""
+"""Requests that wait for the encoder: more would only wait for their time to be over."""
 
 
 class PatientEncoder:
-    """Asks on behalf of requests.
+    """Asks on behalf of requests, so that a round of the stream waits for one piece at most.
 
-    A request to the encoder that is cancelled half-way leaves rows behind that hold no text, so a
-    client whose time is over gets its answer while the request goes on.
+    1. New texts go to the encoder in slices; a slice, or what is asked once they are there, is a
+       piece. Of the whole API one piece is at the encoder, and the next one comes behind the
+       rounds that have come to wait meanwhile.
+    2. Requests with texts of their own take their turn as a whole: sharing the time that the
+       stream leaves, many would all be too late. A user's events may go between two slices.
+    3. Where a request's time is over, what is left of it is not sent. The piece under way goes on:
+       cancelled half-way it would leave rows behind that hold no text.
     """
 
-    def __init__(self) -> None:
-        self._pending: set[asyncio.Task[Any]] = set()
+    def __init__(self, as_stored: Callable[[str], str]) -> None:
+        """``as_stored``: a text as a user's is stored; up to tens of ms for one made to be slow."""
+        self._as_stored = as_stored
+        self._pending = 0
+        self._texts = asyncio.Lock()
+        self._encoder = asyncio.Lock()
+        self._piece: asyncio.Task[Any] | None = None
 
     async def windows(
         self, encoder: WindowEncoder, windows: Sequence[Window], *, with_granularities: bool = False
@@ -42,19 +55,29 @@ class PatientEncoder:
         Raises:
             ApiProblem: one of them cannot be encoded, or not now.
         """
-        asked = encoder.encode(windows, with_granularities=with_granularities)
-        encoded = await self._ask(asked)
+        async with self._request():
+            await self._put(encoder, list(chain.from_iterable(map(text_keys, windows))))
+            encoded = await self._ask(
+                encoder.encode, windows, with_granularities=with_granularities
+            )
         for reason in encoded.failures.values():
             raise ApiProblem(503, "encoder-failed", reason, COME_AGAIN_S)
         return encoded
 
     async def texts(self, encoder: WindowEncoder, texts: Sequence[str]) -> list[Float32 | None]:
-        """Return the texts' vectors in the space of the items.
+        """Return the texts' vectors in the space of the items, ``None`` where the model fails.
 
         Raises:
             ApiProblem: not now.
         """
-        return await self._ask(encoder.text_vectors(texts))
+        async with self._request(), self._texts:
+            keys = []
+            for text in texts:
+                keys.append(inline_key(self._as_stored(text)))
+                await asyncio.sleep(0)
+            await self._put(encoder, keys)
+            vector_of = await self._ask(encoder.vectors_by_key, keys)
+        return [vector_of.get(key) for key in keys]
 
     async def by_key(self, encoder: WindowEncoder, keys: Sequence[str]) -> dict[str, Float32]:
         """Return the vectors of the texts of events, of those that say anything.
@@ -62,26 +85,45 @@ class PatientEncoder:
         Raises:
             ApiProblem: not now.
         """
-        found = await self._ask(encoder.vectors_by_key(keys)) if keys else {}
+        if not keys:
+            return {}
+        async with self._request():
+            await self._put(encoder, keys)
+            found = await self._ask(encoder.vectors_by_key, keys)
         return {key: vector for key, vector in found.items() if np.any(vector)}
 
-    async def _ask(self, asked: Coroutine[Any, Any, T]) -> T:
-        if len(self._pending) >= _MOST_PENDING:
-            asked.close()
+    @asynccontextmanager
+    async def _request(self) -> AsyncIterator[None]:
+        """Hold a place among the pending for as long as a client waits."""
+        if self._pending >= _MOST_PENDING:
             raise ApiProblem(503, "encoder-failed", "the encoder is busy", COME_AGAIN_S)
-        task = asyncio.create_task(asked)
-        self._pending.add(task)
-        task.add_done_callback(self._on_done)
-        done, _ = await asyncio.wait({task}, timeout=_ANSWER_S)
-        if not done:
-            message = f"no answer within {_ANSWER_S:g} s"
-            raise ApiProblem(503, "encoder-failed", message, COME_AGAIN_S)
+        self._pending += 1
         try:
-            return task.result()
+            async with asyncio.timeout(_ANSWER_S):
+                yield
+        except TimeoutError:
+            message = f"no answer within {_ANSWER_S:g} s"
+            raise ApiProblem(503, "encoder-failed", message, COME_AGAIN_S) from None
         except (EncoderFailed, RowsExhausted, RestartWorker) as error:
             raise ApiProblem(503, "encoder-failed", str(error), COME_AGAIN_S) from error
+        finally:
+            self._pending -= 1
 
-    def _on_done(self, task: asyncio.Task[Any]) -> None:
-        self._pending.discard(task)
-        if not task.cancelled():
-            task.exception()  # told to the client, if it still waits
+    async def _put(self, encoder: WindowEncoder, keys: Sequence[str]) -> None:
+        for part in encoder.new_slices(keys):
+            await self._ask(encoder.put_slice, part)
+
+    async def _ask(
+        self, ask: Callable[P, Coroutine[Any, Any, T]], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """Have one piece done, when no other of the API is under way."""
+        await self._encoder.acquire()
+        piece = asyncio.create_task(ask(*arguments, **named))
+        self._piece = piece  # the loop itself would let go of it
+        piece.add_done_callback(self._on_done)
+        return await asyncio.shield(piece)
+
+    def _on_done(self, piece: asyncio.Task[Any]) -> None:
+        self._encoder.release()
+        if not piece.cancelled():
+            piece.exception()  # told to the client, if it still waits

@@ -62,7 +62,7 @@ class ReadApi:
         )
         self._forwarding = Forwarding(token, self._places.own)
         self._admission = admission(Token(token), settings.api_requests_per_s)
-        self._encoder = PatientEncoder()
+        self._encoder = PatientEncoder(self._as_stored)
         self._items = ItemSpace(settings)
         self._users = UserVectors(settings, inside.holding.ours)
         self._status = StatusPage(inside, burials, self._places, self._items, self._users)
@@ -183,7 +183,7 @@ class ReadApi:
         parts, info = self._ready()
         return as_json(
             await audience(
-                self._as_stored(asked.text),
+                asked.text,
                 int(asked.k),
                 users=self._users,
                 encoder=self._encoder,
@@ -198,8 +198,7 @@ class ReadApi:
         asked = await requests.body(request, EmbedRequest, self._settings.api_max_body_bytes)
         self._must_be_short(asked.texts)
         parts, info = self._ready()
-        texts = [self._as_stored(text) for text in asked.texts]
-        vectors = await self._encoder.texts(parts.encoder, texts)
+        vectors = await self._encoder.texts(parts.encoder, asked.texts)
         numbers = [None if vector is None else vector.tolist() for vector in vectors]
         return as_json(EmbedAnswer(info.model_id, info.dimensions, numbers))
 

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from encoders.interface import EncoderInfo
 from stream_app import logs, runner, start_block
-from stream_app.encoder_process import EncoderRaised
+from stream_app.encoder_process import EncoderFailed, EncoderRaised
 from stream_app.errors import RestartWorker
 from stream_app.failures import explained
 from stream_app.logs import LogStyle, formatter
@@ -182,6 +182,18 @@ def told_by(program: str) -> list[dict[str, Any]]:
 def test_a_bug_that_ends_the_worker_is_told_without_the_data_that_met_it() -> None:
     assert "alice" not in str(explained(KeyError("alice"), Settings()))
     assert "alice" in str(explained(KeyError("alice"), Settings(log_personal_data=True)))
+
+
+def test_what_the_encoder_raised_may_be_a_users_text_and_is_not_the_last_line() -> None:
+    for error in (EncoderRaised("the encoder raised on 'alice'"), EncoderFailed("no answer")):
+        told = explained(error, Settings())
+        assert "alice" not in str(told)
+        assert ("no answer" in str(told)) == (not error.quotes_data)
+        allowed = explained(error, Settings(log_personal_data=True))
+        assert str(error) in str(allowed)
+        for each in (told, allowed):
+            assert type(each) is RestartWorker
+            assert "nothing is lost" in str(each)
 
 
 @pytest.mark.parametrize(("personal_data", "level"), [(False, "INFO"), (True, "DEBUG")])
