@@ -315,11 +315,14 @@ def test_it_scales_on_what_the_adapter_gives_and_the_worker_exports(tmp_path: Pa
 
 
 def test_a_worker_is_given_no_more_than_one_can_do() -> None:
-    """By the sheet of docs/scaling.md; half of it at least, or it would be given too little."""
+    """By the sheet of docs/scaling.md, whose figure the manifest names."""
     rate, lag = (
         int(each["external"]["target"]["averageValue"])
         for each in MANIFESTS["HorizontalPodAutoscaler"]["spec"]["metrics"]
     )
     most = events_per_worker(load_inputs(), Assumptions())
-    assert most / 2 <= rate <= most
-    assert lag == 60 * rate
+    assert rate == most // 1000 * 1000
+    assert lag == 60 * rate, "a minute"
+    assert f"the {most:,.0f} that docs/scaling.md has" in (FOLDER / "autoscaling.yaml").read_text()
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert f"\n| {most:,.0f} | one event loop, one core |" in page
