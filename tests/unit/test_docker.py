@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def test_the_packages_the_image_wants_are_in_the_locks() -> None:
     assert pattern is not None
     assert (ROOT / "requirements" / "data.txt").read_text().count(f"\n{pattern[1]}") == 1
     assert "--constraint requirements/dev.txt" in command
+
+
+def test_the_image_has_the_extras_that_a_worker_may_be_set_to_use() -> None:
+    """The encoder, and otlp_endpoint, which docs/containers.md offers."""
+    (extras,) = re.findall(r'"\.\[([\w,-]+)\]"', " ".join(of("RUN")))
+    assert set(extras.split(",")) == {"transformer", "tracing"}
+    offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(extras.split(",")) <= offered["optional-dependencies"].keys()
+    locked = (ROOT / "requirements" / "dev.txt").read_text()
+    for extra in extras.split(","):
+        for wanted in offered["optional-dependencies"][extra]:
+            assert f"\n{wanted.partition('~')[0]}==" in locked
 
 
 def test_the_worker_is_not_root_and_its_state_is_its_own() -> None:
