@@ -1,10 +1,11 @@
-"""What a worker's Kafka user has to be allowed, and nothing beyond it."""
+"""What a worker's Kafka user has to be allowed, and nothing beyond it; who creates topics, more."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
 from stream_app.settings import Settings
+from stream_app.topics import topic_specs
 
 
 class Acl(NamedTuple):
@@ -12,7 +13,7 @@ class Acl(NamedTuple):
 
     resource: Literal["topic", "group"]
     name: str
-    operation: Literal["Read", "Write"]
+    operation: Literal["Read", "Write", "Create"]
 
     def arguments(self, principal: str) -> list[str]:
         """Return the arguments of ``kafka-acls.sh`` that give it to a user."""
@@ -39,3 +40,11 @@ def worker_acls(settings: Settings) -> list[Acl]:
     )
     found = [Acl("topic", name, operation) for name, allowed in topics for operation in allowed]  # type: ignore[arg-type]
     return [*found, Acl("group", settings.app_id, "Read")]
+
+
+def creation_acls(settings: Settings) -> list[Acl]:
+    """Return what ``interest-stream topics create`` needs besides, where topics are missing.
+
+    Of each topic by its name; Create on the cluster would allow any topic.
+    """
+    return [Acl("topic", spec.name, "Create") for spec in topic_specs(settings)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 
 from aiokafka import errors
 from aiokafka.client import create_conn
@@ -53,6 +54,18 @@ def refusal(error: BaseException, brokers: Brokers) -> KafkaRefuses | None:
     if isinstance(error, ssl.SSLError) and not isinstance(error, _CLOSED_EARLY):
         return KafkaRefuses(f"no TLS with Kafka at {us}: {_tls(error)}")
     return None
+
+
+def may_not_create(topics: Iterable[str], brokers: Brokers) -> KafkaRefuses:
+    """Return what to do about topics that are missing and that we may not create."""
+    us = access(brokers)
+    names = ", ".join(sorted(topics))
+    return KafkaRefuses(
+        f"Kafka at {us} does not allow {us.user} to create {names}: that takes the operation "
+        "Create on these topics or on the cluster. `interest-stream topics acls --with-create` "
+        "lists what to allow; or have an administrator run `interest-stream topics create`. If "
+        "they exist, this user lacks the worker's ACLs and does not see them"
+    )
 
 
 async def unanswered(error: BaseException, brokers: Brokers) -> InterestStreamError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
@@ -21,7 +22,7 @@ from aiokafka.partitioner import murmur2
 
 from stream_app.errors import FixSettings
 from stream_app.kafka_access import Brokers, client_options
-from stream_app.kafka_refusals import unanswered
+from stream_app.kafka_refusals import may_not_create, unanswered
 from stream_app.settings import Settings
 
 _DELETE = {"cleanup.policy": "delete"}
@@ -94,6 +95,7 @@ async def create(settings: Settings) -> list[str]:
 
     Raises:
         FixSettings: the broker refuses a topic, or one that exists has the wrong partition count.
+        KafkaRefuses: our user may not create topics, and some are missing.
         WaitForBroker: no broker answers.
     """
     specs = topic_specs(settings)
@@ -109,13 +111,17 @@ async def create(settings: Settings) -> list[str]:
                 for s in missing
             ]
         )
-    created = []
+    created, forbidden = [], []
     for name, code, *message in response.topic_errors:
         error = for_code(code)
         if code == 0:
             created.append(name)
+        elif error in {TopicAuthorizationFailedError, ClusterAuthorizationFailedError}:
+            forbidden.append(name)
         elif error is not TopicAlreadyExistsError:  # another worker may create them, too
             raise FixSettings(f"topic {name} cannot be created: {error.__name__} {message}")
+    if forbidden:
+        raise may_not_create(forbidden, settings.kafka)
     return created
 
 

@@ -35,14 +35,17 @@ def create(context: typer.Context, as_json: Json = False) -> None:
 def acls(
     context: typer.Context,
     user: Annotated[str, typer.Option(help="Kafka's name of the worker's user.")] = "",
+    with_create: Annotated[
+        bool, typer.Option("--with-create", help="Also what `topics create` needs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the ACLs that a worker needs, as arguments of kafka-acls.sh."""
-    from stream_app.acls import worker_acls
+    from stream_app.acls import creation_acls, worker_acls
 
     settings = context.obj.settings()
     principal = user or f"User:{settings.sasl_username or 'interest-stream'}"
-    found = worker_acls(settings)
+    found = worker_acls(settings) + (creation_acls(settings) if with_create else [])
     if as_json:
         write_json([{**acl._asdict(), "principal": principal} for acl in found])
         return

@@ -45,7 +45,11 @@ class BatchApp(faust.App):
         self.recovering = False
         """Whether windows are being restored, from an assignment on."""
         self.recovery_started_s = 0.0
-        """When the present or last recovery began, in seconds since the epoch."""
+        """When the present or last recovery began, in seconds since the epoch.
+
+        One that the next rebalance cuts short goes on: who looks for restores that do not end would
+        never see one that is begun anew every few minutes.
+        """
 
     def on_rebalance_start(self) -> None:
         """Begin a rebalance, perhaps while another one ends. Called in the consumer's thread."""
@@ -55,8 +59,9 @@ class BatchApp(faust.App):
     def on_assigned(self) -> None:
         """Remember which rebalance it is whose windows are to be restored now."""
         self._recovering = self.rebalancing_count
+        if not self.recovering:
+            self.recovery_started_s = time.time()
         self.recovering = True
-        self.recovery_started_s = time.time()
 
     def on_rebalance_end(self) -> None:
         """End the rebalance, unless the next one has begun meanwhile, which stock Faust ends."""

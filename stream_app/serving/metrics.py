@@ -63,10 +63,20 @@ _SUMS: dict[str, tuple[str, Callable[[Partition], int]]] = {
 class Scrape(Collector):
     """Everything as it is at this moment."""
 
-    def __init__(self, inside: Inside, *, encoder_up: bool, ready: bool) -> None:
+    def __init__(
+        self,
+        inside: Inside,
+        *,
+        encoder_up: bool,
+        ready: bool,
+        uncommitted_s: float,
+        commit_limit_s: float,
+    ) -> None:
         self._inside = inside
         self._encoder_up = encoder_up
         self._ready = ready
+        self._uncommitted_s = uncommitted_s
+        self._commit_limit_s = commit_limit_s
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family but those of the process."""
@@ -139,6 +149,14 @@ class Scrape(Collector):
         yield _counter("commits", "Commits that the broker confirmed.", commits.count)
         last_s = commits.last_s or inside.meters.started_s
         yield _single("last_commit_timestamp_seconds", "When the last commit was.", last_s)
+        yield _single(
+            "uncommitted_seconds",
+            "The longest that a partition has had something to commit and has not.",
+            self._uncommitted_s,
+        )
+        yield _single(
+            "commit_limit_seconds", "From when on that is too long.", self._commit_limit_s
+        )
 
     def _encoder(self) -> Iterator[Metric]:
         process, parts = self._inside.encoder_process, self._inside.parts()

@@ -47,6 +47,8 @@ class Operations:
                 encoder_up=self._inside.encoder_process.info is not None
                 and condition.encoder_silent_s <= self._limits.encoder_silent_s,
                 ready=not unready(condition, self._limits),
+                uncommitted_s=max(condition.still_s.values(), default=0.0),
+                commit_limit_s=self._limits.commit_s,
             )
         )
         registry.register(self._process)

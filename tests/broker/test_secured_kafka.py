@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stream_app import topics
-from stream_app.acls import Acl, worker_acls
+from stream_app.acls import Acl, creation_acls, worker_acls
 from stream_app.kafka_access import KafkaAccess
 from stream_app.kafka_refusals import KafkaRefuses
 from stream_app.reader import UpdatesReader
@@ -154,6 +154,19 @@ def test_a_missing_acl_is_named(
     said = refusal(secured.worker())
     assert f"{acl.resource} {acl.name}" in said
     assert "topics acls" in said
+
+
+def test_who_may_not_create_topics_hears_which_right_it_takes(
+    kafka: SecuredKafka, bare: Stream
+) -> None:
+    """As the job of the Kubernetes component `secured` does it, on an empty cluster."""
+    kafka.allow(worker_acls(bare.settings))
+    wanted = [spec.name for spec in topics.topic_specs(bare.settings)]
+    with pytest.raises(KafkaRefuses, match=r"user stream to create .* Create on") as said:
+        asyncio.run(topics.create(bare.settings))
+    assert all(name in str(said.value) for name in wanted)
+    kafka.allow(creation_acls(bare.settings))
+    assert sorted(asyncio.run(topics.create(bare.settings))) == sorted(wanted)
 
 
 def _command(stream: Stream, *arguments: str) -> subprocess.CompletedProcess[str]:

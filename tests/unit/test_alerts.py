@@ -28,7 +28,7 @@ each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"
 def test_what_an_operator_must_hear_of_has_an_alert() -> None:
     assert {rule["alert"].removeprefix("InterestStream") for rule in RULES} == {
         "WorkerDown", "NoWorkers", "Lag", "SlowUpdates", "DeadLetters", "NoCommits",
-        "NotReady", "RecoveryTooLong", "ModelMismatch",
+        "NotReady", "RecoveryTooLong", "ModelMismatch", "Restarts",
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from collections import Counter, defaultdict, deque
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -347,6 +348,7 @@ class Rebalanced(BatchApp):
     def __init__(self) -> None:
         self._rebalance_lock = threading.Lock()
         self._recovering = 0
+        self.recovering = False
         self.rebalancing_count = 0
 
 
@@ -372,6 +374,20 @@ def test_the_end_of_a_rebalance_does_not_end_the_next_one(rebalanced: Any) -> No
     rebalanced.on_assigned()
     rebalanced.on_rebalance_end()
     assert not rebalanced.rebalancing
+
+
+def test_a_restore_that_is_cut_short_and_begun_anew_has_begun_when_the_first_did(
+    rebalanced: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began_s = []
+    for now_s, is_restored in ((100.0, False), (200.0, False), (300.0, True), (400.0, True)):
+        monkeypatch.setattr(time, "time", lambda now_s=now_s: now_s)
+        rebalanced.on_rebalance_start()
+        rebalanced.on_assigned()
+        began_s.append(rebalanced.recovery_started_s)
+        if is_restored:
+            rebalanced.on_rebalance_end()
+    assert began_s == [100.0, 100.0, 100.0, 400.0]
 
 
 async def ending_thread(end: int, committed: int = 7) -> tuple[Any, Position]:

@@ -9,7 +9,7 @@ import pytest
 import trustme
 from aiokafka import errors
 
-from stream_app.acls import worker_acls
+from stream_app.acls import creation_acls, worker_acls
 from stream_app.cli.show_settings import setting_rows
 from stream_app.delivery import faust_credentials
 from stream_app.errors import FixSettings
@@ -155,3 +155,11 @@ def test_the_acls_are_those_of_a_worker_and_no_more() -> None:
         "interest.dead-letters Write topic",
         "a Read group",
     ]
+
+
+def test_who_creates_the_topics_needs_the_right_for_each_and_for_no_other() -> None:
+    settings = Settings(app_id="a")
+    acls = creation_acls(settings)
+    assert {acl.operation for acl in acls} == {"Create"}
+    theirs = {acl.name for acl in worker_acls(settings) if acl.resource == "topic"}
+    assert sorted(acl.name for acl in acls) == sorted(theirs)

@@ -17,11 +17,12 @@ from benchmarks.scaling.inputs import load as load_inputs
 from stream_app.settings import Settings, load
 from tests.harness.documents import ROOT
 from tests.harness.monitoring import check_expressions, unknown_in
-from tests.unit.test_docker import of
+from tests.unit.test_docker import of, red_s
 
 FOLDER = ROOT / "docker" / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
 ADAPTER = yaml.safe_load((FOLDER / "adapter-values.yaml").read_text())
+OPERATIONS = " ".join((ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split())
 WORKER = "interest-stream"
 OLDEST = "1.30"
 """The release in which the first retention policies of a stateful set's volumes are on by default
@@ -259,9 +260,14 @@ def test_probes_ask_what_is_there_and_leave_a_hung_encoder_to_the_worker() -> No
     paths = {name: probe["httpGet"]["path"] for name, probe in probes.items()}
     assert paths == {"startup": "/health", "liveness": "/health", "readiness": "/ready"}
     assert all(probe["httpGet"]["port"] in ports for probe in probes.values())
-    settings, liveness = Settings(), probes["liveness"]
-    patience_s = liveness["periodSeconds"] * liveness["failureThreshold"]
-    assert patience_s > settings.encode_timeout_s - settings.health_encoder_s
+    liveness = probes["liveness"]
+    # The first of the failures may be at the first red moment.
+    patience_s = liveness["periodSeconds"] * (liveness["failureThreshold"] - 1)
+    assert patience_s > red_s(Settings())
+    told = re.search(r"at most to the (\d+)th second of a hang, (\d+) seconds", OPERATIONS)
+    assert told is not None
+    until_s = red_s(Settings()) + Settings().health_encoder_s
+    assert (int(told[1]), int(told[2])) == (until_s, red_s(Settings()))
 
 
 def test_everything_means_the_workers() -> None:
@@ -315,11 +321,14 @@ def test_it_scales_on_what_the_adapter_gives_and_the_worker_exports(tmp_path: Pa
 
 
 def test_a_worker_is_given_no_more_than_one_can_do() -> None:
-    """By the sheet of docs/scaling.md; half of it at least, or it would be given too little."""
+    """By the sheet of docs/scaling.md, whose figure the manifest names."""
     rate, lag = (
         int(each["external"]["target"]["averageValue"])
         for each in MANIFESTS["HorizontalPodAutoscaler"]["spec"]["metrics"]
     )
     most = events_per_worker(load_inputs(), Assumptions())
-    assert most / 2 <= rate <= most
-    assert lag == 60 * rate
+    assert rate == most // 1000 * 1000
+    assert lag == 60 * rate, "a minute"
+    assert f"the {most:,.0f} that docs/scaling.md has" in (FOLDER / "autoscaling.yaml").read_text()
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert f"\n| {most:,.0f} | one event loop, one core |" in page

@@ -92,7 +92,7 @@ async def test_the_page_lists_every_metric_with_its_type_and_labels(
         for row in _ROW.finditer((DOCS / "metrics.md").read_text(encoding="utf-8"))
     }
     assert there == told
-    assert "process_resident_memory_bytes" in families
+    assert {"process_resident_memory_bytes", "process_start_time_seconds"} <= families.keys()
 
 
 async def test_values_are_the_workers_own(worker: Worker) -> None:
@@ -156,6 +156,19 @@ async def test_gauges_are_sums_over_partitions(worker: Worker, tmp_path: Path) -
     assert value(families, "hot_windows") == 3
     assert value(families, "dirty_users") == 5
     assert value(families, "touched_users") == 12
+
+
+async def test_the_time_without_a_commit_is_shown_beside_the_limit_of_ready(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert value(await scraped(worker), "uncommitted_seconds") == 0
+    monkeypatch.setattr(worker._lag, "still_s", lambda now_s: {3: 7.5, 5: 61.5})
+    worker.settings = Settings(
+        datadir=worker.settings.datadir, ready_commit_s=90, checkpoint_interval_ms=600_000
+    )
+    families = await scraped(worker)
+    assert value(families, "uncommitted_seconds") == 61.5
+    assert value(families, "commit_limit_seconds") == 90 + 2 * 600
 
 
 async def test_an_encoder_that_loads_is_not_up(worker: Worker) -> None:
