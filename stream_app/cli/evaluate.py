@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_app import start_block
 from stream_app.cli.progress import progress_bars
 from stream_app.errors import FixSettings
 
@@ -103,6 +102,8 @@ def evaluate(
 
 def _command(settings: Settings) -> str:
     """The line that was given, and before it the settings of the windows, wherever they stood."""
+    from stream_app import start_block
+
     said = {k: v for k, v in start_block.changed(settings).items() if k.startswith("window_")}
     variables = [f"INTEREST_{name.upper()}={value}" for name, value in said.items()]
     return shlex.join([*variables, "interest-stream", *sys.argv[1:]])

@@ -12,6 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from tests.harness.deadline import eventually
+
 T = TypeVar("T")
 
 
@@ -81,7 +83,14 @@ class KafkaClient:
 
     def produce_in_transaction(self, topic: str, messages: Iterable[Message]) -> None:
         """Write ``messages`` as one transaction: each partition written to ends with a marker."""
-        self._run(_produce_in_transaction(self.bootstrap, topic, list(messages)))
+        last = self._run(_produce_in_transaction(self.bootstrap, topic, list(messages)))
+
+        def marked() -> bool:
+            ends = self.ends(topic)
+            return all(ends[number] > offset + 1 for number, offset in last.items())
+
+        # Kafka writes the markers behind its answer to the commit.
+        eventually(marked, within_s=60, what=f"a marker at the end of each partition of {topic}")
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Delete the records of each partition before an offset, as retention does."""
@@ -230,15 +239,22 @@ async def _produce(bootstrap: str, topic: str, messages: list[Message]) -> None:
         await producer.stop()
 
 
-async def _produce_in_transaction(bootstrap: str, topic: str, messages: list[Message]) -> None:
+async def _produce_in_transaction(
+    bootstrap: str, topic: str, messages: list[Message]
+) -> dict[int, int]:
+    """Return the last offset in each partition that was written to."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{topic}-writer")
     await producer.start()
     try:
         async with producer.transaction():
-            for message in messages:
+            sent = [
                 await producer.send(topic, key=message.key, value=message.value)
+                for message in messages
+            ]
+        written = [await each for each in sent]
     finally:
         await producer.stop()
+    return {each.partition: each.offset for each in written}
 
 
 def _record(raw: Any) -> Record:
