@@ -34,7 +34,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return old_and_new(tmp_path_factory.mktemp("bundles"))
 
 
-@pytest.mark.timeout(900)  # a dozen commands and restarts, each with torch to import
+@pytest.mark.timeout(600)  # a dozen commands and restarts, each with torch to import
 def test_a_shadow_of_a_new_model_is_compared_and_promoted_while_events_flow(
     bundles: dict[str, Path], make_stream: StreamMaker
 ) -> None:
