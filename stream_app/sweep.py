@@ -25,6 +25,8 @@ _SLICE_USERS = 256
 """Windows looked at before the event loop may run something else: under a millisecond."""
 _LOOP_SHARE = 0.02
 """Of the event loop's time that looking may take. A million windows take twenty minutes."""
+_REST_MAX_S = 5.0
+"""After a slice that took long because the process was stalled or its disk was slow."""
 _PASSES_PER_SPAN = 50
 """A partition is looked through again when stream time has moved on by this part of the span: a
 silent user stays at most a fiftieth longer than the settings say, and the time of one pass."""
@@ -127,7 +129,7 @@ class Sweep:
                 cursor = rows[-1][0] if len(rows) == _SLICE_USERS else None
                 if len(partition.expiring) >= _EXPIRING_USERS_MAX or cursor is None:
                     await self._let_go(partition)
-                await asyncio.sleep(took_s / _LOOP_SHARE)
+                await asyncio.sleep(min(took_s / _LOOP_SHARE, _REST_MAX_S))
             if not passed_over:
                 self._swept_to_ms[partition] = stream_ms
         finally:

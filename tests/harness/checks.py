@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from base64 import b64decode
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -167,9 +168,14 @@ def decode_update(record: Record) -> Plain:
     return update
 
 
-def as_float32(numbers: Iterable[float]) -> list[float]:
-    """Return each number rounded to float32: a JSON text names a float32 in its own way."""
-    rounded: list[float] = np.asarray(list(numbers), np.float32).tolist()
+def as_float32(vector: Sequence[float] | str) -> list[float]:
+    """Return each number rounded to float32: a JSON text names a float32 in its own way.
+
+    Of float16 vectors the text is base64 of their bytes.
+    """
+    if isinstance(vector, str):
+        vector = np.frombuffer(b64decode(vector), "<f2").tolist()
+    rounded: list[float] = np.asarray(vector, np.float32).tolist()
     return rounded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ class Stream:
         """Closed when the stream is, after its workers."""
         self._feeders: list[Feeder] = []
         self._watch: CommitWatch | None = None
+
+    def change(self, changed: Mapping[str, object]) -> None:
+        """Take other settings for what is started and checked from here on."""
+        self.raw_settings |= changed
+        self.settings = Settings(**self.raw_settings)  # type: ignore[arg-type]
 
     def create_topics(self) -> Stream:
         """Create this stream's topics as ``topics create`` does."""

@@ -17,7 +17,7 @@ from tests.harness.reference import Reference
 def of_users(
     reference: Reference, item_texts: Mapping[str, str], settings: Settings
 ) -> dict[str, list[float]]:
-    """Return user -> vector of the user's reference window, float32 values."""
+    """Return user -> vector of the user's reference window, values as the settings round them."""
     users = sorted(reference.users)
     events = [event for user in users for event in reference.users[user].held]
     texts = [_text(event, item_texts) for event in events]
@@ -35,7 +35,8 @@ def of_users(
     encoder = encoders.build(config)
     try:
         encoder.put_texts([(row, text) for text, row in rows.items()])
-        return dict(zip(users, encoder.encode(batch).vectors.tolist(), strict=True))
+        rounded = encoder.encode(batch).vectors.astype(encoder.info.vectors)
+        return dict(zip(users, rounded.tolist(), strict=True))
     finally:
         encoder.close()
 

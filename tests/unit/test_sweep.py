@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,6 +105,24 @@ def test_only_windows_that_are_old_and_committed_expire() -> None:
     rows = [(b"old", stored(799)), (b"bound", stored(800)), (b"uncommitted", stored(1, offset=10))]
     found = silent(rows, 1_000 - POLICY.sweep_ms, committed=10)
     assert found == Silent([b"old"], [b"uncommitted"])
+
+
+async def test_a_stall_does_not_hold_up_the_sweep_for_as_long_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second without a processor, at two hundredths of the loop's time, would be 50 to wait."""
+    clock = itertools.count(step=60)
+    rests: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr("stream_app.sweep.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("stream_app.sweep.asyncio.sleep", rest)
+    world.put({b"old": stored(1)})
+    await world.sweep()
+    assert rests == [5.0]
+    assert world.counts.expired == 1
 
 
 async def test_updates_go_first_then_changelog_and_disk(world: World) -> None:
