@@ -68,6 +68,16 @@ def may_not_create(topics: Iterable[str], brokers: Brokers) -> KafkaRefuses:
     )
 
 
+def not_shown(topic: str, brokers: Brokers) -> str:
+    """Return why the settings of a topic were not looked at."""
+    us = access(brokers)
+    return (
+        f"Kafka at {us} does not allow {us.user} to see the settings of topic {topic}: that takes "
+        "the operation DescribeConfigs, which no worker needs. An administrator's "
+        "`interest-stream topics check` looks at them"
+    )
+
+
 async def unanswered(error: BaseException, brokers: Brokers) -> InterestStreamError:
     """Return the error of a client that cannot go on, as what the operator does about it."""
     found = refusal(error, brokers)

@@ -91,6 +91,16 @@ def test_topics_are_created_once_and_checked(bare_stream: StreamMaker, tmp_path:
     counts = json.loads(command(stream, "topics", "check", "--json").stdout)
     assert set(counts.values()) == {stream.settings.partitions}
 
+    changelog, items = stream.settings.changelog_topic, stream.settings.items_topic
+    stream.client.alter_topic(changelog, {"cleanup.policy": "compact"})
+    stream.client.alter_topic(items, {"cleanup.policy": "delete"})
+    leaky = command(stream, "topics", "check")
+    assert leaky.returncode == 2
+    assert f"{items} has cleanup.policy=delete, expected compact; " in leaky.stderr
+    for name, wanted in (("min.compaction.lag.ms", 36_000), ("delete.retention.ms", 604_800_000)):
+        assert f"{changelog} has {name}=" in leaky.stderr
+        assert f", expected {wanted} or more" in leaky.stderr
+
 
 def test_a_bad_line_stops_the_play_and_names_itself(make_stream: StreamMaker) -> None:
     stream = make_stream()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stream_app.settings import Settings
+from stream_app.topic_settings import differing
 from stream_app.topics import topic_specs
 
 SETTINGS = Settings(session_timeout_s=10)
@@ -33,3 +34,14 @@ def test_the_changelog_keeps_what_repairs_a_frozen_workers_writes() -> None:
     assert int(changelog["min.compaction.lag.ms"]) == 60_000
     assert int(changelog["min.compaction.lag.ms"]) < int(changelog["max.compaction.lag.ms"])
     assert int(changelog["delete.retention.ms"]) == 7 * 86_400_000
+
+
+def test_longer_than_asked_is_fine_and_shorter_is_told_of() -> None:
+    specs = [spec for spec in topic_specs(SETTINGS) if spec.name in COMPACTED]
+    assert differing(specs, SPECS) == []
+    changelog = SPECS[SETTINGS.changelog_topic]
+    longer = changelog | {"min.compaction.lag.ms": "60001", "delete.retention.ms": "604800001"}
+    assert differing(specs, SPECS | {SETTINGS.changelog_topic: longer}) == []
+    shorter = changelog | {"delete.retention.ms": "604799999"}
+    (said,) = differing(specs, SPECS | {SETTINGS.changelog_topic: shorter})
+    assert "delete.retention.ms=604799999, expected 604800000 or more" in said
