@@ -196,9 +196,13 @@ class WindowEncoder:
     async def item_vectors(self, item_ids: Sequence[str]) -> tuple[list[str], Float32]:
         """Return the items that have a vector, and the vectors [N, D].
 
+        New texts go a slice at a time: a micro-batch of users waits for no more than one.
+
         Raises:
             EncoderFailed: twice in a row; the process is up again.
         """
+        for part in self.new_slices(item_ids):
+            await self.put_slice(part)
         try:
             return await self._item_vectors(item_ids)
         except EncoderFailed:

@@ -28,7 +28,7 @@ from stream_app.topics import partition_of
 log = logging.getLogger("stream_app.item_vectors")
 
 _CHUNK_ITEMS = 32
-"""Texts embedded between two micro-batches of users: about 20 ms on a CPU core."""
+"""Published at once."""
 _SCAN_ITEMS = 1000
 _RETRY_S = 1.0
 

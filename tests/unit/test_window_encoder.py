@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -40,8 +41,11 @@ class Inline:
         self.info = self._encoder.info
         self._bad_rows: set[int] = set()
         self.batches: list[int] = []
+        self.asked: list[str] = []
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        self.asked.append(function.__name__.removeprefix("request_"))
+        await asyncio.sleep(0)
         if function is encoder_child.request_texts:
             self._bad_rows |= {row for row, text in arguments[0] if text.startswith("bad")}
             return self._encoder.put_texts(*arguments)
@@ -115,3 +119,20 @@ async def test_an_item_without_numbers_is_buried_and_the_others_published(
     assert np.isfinite(vectors).all()
     ((key, value, reason, *_),) = letters
     assert (key, value, reason) == (b"bad-1", b"bad-1", "text-not-encodable")
+
+
+async def test_users_wait_for_a_slice_of_the_items_texts_and_not_for_all(
+    encoder: WindowEncoder, process: Inline
+) -> None:
+    items = [f"{name} " * 700 for name in ("one", "two", "three", "four")]
+    whole = asyncio.create_task(encoder.item_vectors(items))
+    await asyncio.sleep(0)
+    assert process.asked == ["texts"], "the first item is on its way"
+    await encoder.encode([seen("short")])
+    at = process.asked.index("interests")
+    assert process.asked[:at].count("texts") <= 3, "two items at most, and the user's own"
+    found, vectors = await whole
+    assert found == items
+    assert len(vectors) == 4
+    assert process.asked.count("texts") == 5
+    assert process.asked[-1] == "item_vectors"
