@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, compress, repeat
-from typing import NamedTuple, Protocol
+from itertools import chain, compress
+from typing import Protocol
 
 import numpy as np
 
 from encoders.interface import (
     Float32,
     Int32,
-    Int64,
     Interests,
     TextReport,
-    UInt8,
     WindowBatch,
 )
 from state.window import Window
 from stream_app.dead_letters import DeadLetter
+from stream_app.encoded import Encoded, joined
 from stream_app.encoder_child import (
     request_forgetting,
     request_interests,
@@ -30,11 +29,9 @@ from stream_app.encoder_child import (
 from stream_app.encoder_process import EncoderFailed, EncoderProcess
 from stream_app.row_table import NEW, RowsExhausted, TextRows
 from stream_app.status import Counts
+from stream_app.text_keys import inline_key, inline_text, is_item, text_keys
+from stream_app.window_columns import SLICE_USERS, columns_of
 
-_SLICE_USERS = 256
-"""Users gathered before the event loop may run something else: about 1 ms."""
-_INLINE = "\x00"
-"""Before an inline text used as a key, so that it is never taken for an item id."""
 _SLICE_BYTES = 2_048
 """Of a slice's texts, unless one alone has more: 450 tokens of English, 50 ms of a core at 9,000
 tokens/s. Other texts have up to a token a byte; each is cut at max_text_tokens."""
@@ -50,42 +47,6 @@ class Texts(Protocol):
 
     def media(self, item_ids: Sequence[str]) -> list[Float32 | None]:
         """Return what each item brings beside its text, ``None`` where it brings nothing."""
-
-
-class Result(NamedTuple):
-    """What became of one window."""
-
-    vector: Float32 | None
-    """[D]"""
-    granularities: Float32 | None
-    """[G, D]"""
-    several: Float32 | None
-    """[K, D]"""
-    failure: str
-    """Why there is no vector."""
-
-
-class Encoded(NamedTuple):
-    """Vectors of a list of windows, in its order."""
-
-    vectors: Float32
-    granularities: Float32 | None
-    several: Float32 | None
-    failures: dict[int, str]
-    text_s: float = 0.0
-    """How long its texts took."""
-
-    def rows(self) -> Iterator[Result]:
-        """Yield the result of each window."""
-        granularities = repeat(None) if self.granularities is None else self.granularities
-        several = repeat(None) if self.several is None else self.several
-        found = map(Result, self.vectors, granularities, several, repeat(""))
-        if not self.failures:
-            yield from found
-            return
-        for at, result in enumerate(found):
-            failure = self.failures.get(at)
-            yield result if failure is None else Result(None, None, None, failure)
 
 
 class _Rebuild(Exception):
@@ -191,7 +152,7 @@ class WindowEncoder:
         middle = len(windows) // 2
         left = await self.encode(windows[:middle], with_granularities=granular)
         right = await self.encode(windows[middle:], with_granularities=granular)
-        return _joined(left, right, middle)
+        return joined(left, right, middle)
 
     async def item_vectors(self, item_ids: Sequence[str]) -> tuple[list[str], Float32]:
         """Return the items that have a vector, and the vectors [N, D].
@@ -211,7 +172,7 @@ class WindowEncoder:
     async def vectors_by_key(self, keys: Sequence[str]) -> dict[str, Float32]:
         """Return the vectors [D] of texts in the space of the items, of those that have one.
 
-        ``keys``: of :func:`text_keys` or :func:`inline_key`.
+        ``keys``: of :mod:`stream_app.text_keys`.
 
         Raises:
             EncoderFailed: twice in a row; the process is up again.
@@ -227,7 +188,7 @@ class WindowEncoder:
         """
         started_anew = self._rows_epoch != self._process.epoch
         new = [key for key in dict.fromkeys(keys) if started_anew or self._rows[key] == NEW]
-        items = [key for key in new if not key.startswith(_INLINE)]
+        items = [key for key in new if is_item(key)]
         text_of = dict(zip(items, self._texts.texts(items), strict=True))
         part: list[str] = []
         part_bytes = 0
@@ -264,7 +225,7 @@ class WindowEncoder:
         known = [item for item, known in zip(item_ids, has_text, strict=True) if known]
         good = np.isfinite(vectors @ np.ones(vectors.shape[1], np.float32))
         for item in compress(known, ~good):
-            own = item[1:] if item.startswith(_INLINE) else self._texts.texts([item])[0]
+            own = self._texts.texts([item])[0] if is_item(item) else inline_text(item)
             self._condemn(item, own or "", _NOT_FINITE)
         return list(compress(known, good)), vectors[good]
 
@@ -272,7 +233,7 @@ class WindowEncoder:
         """Return what the encoder says, and how long the texts took before it was asked."""
         begun_s = time.perf_counter()
         async with self._gathering:
-            columns = await _columns(windows)
+            columns = await columns_of(windows)
             rows = await self._settled_rows([text_keys(window) for window in windows])
         # Nothing may wait between the lock and the call: the process answers in order, so no
         # other micro-batch can put a text into one of our rows before our request is through.
@@ -311,10 +272,10 @@ class WindowEncoder:
         parts: list[Int32] = []
         new: list[tuple[str, int, str]] = []
         look_up = self._rows.__getitem__
-        for start in range(0, len(keys), _SLICE_USERS):
+        for start in range(0, len(keys), SLICE_USERS):
             if start:
                 await asyncio.sleep(0)
-            flat = list(chain.from_iterable(keys[start : start + _SLICE_USERS]))
+            flat = list(chain.from_iterable(keys[start : start + SLICE_USERS]))
             rows = np.fromiter(map(look_up, flat), np.int32, len(flat))
             self._rows.use(rows)
             fresh = np.flatnonzero(rows == NEW).tolist()
@@ -331,11 +292,11 @@ class WindowEncoder:
         Raises:
             RowsExhausted: and none of ``new`` has a row any more, for their texts never get there.
         """
-        item_ids = [key for key in keys if not key.startswith(_INLINE)]
+        item_ids = [key for key in keys if is_item(key)]
         known: dict[str, str | None] = dict(zip(item_ids, self._texts.texts(item_ids), strict=True))
         try:
             for key in keys:
-                text = known[key] if key in known else key[1:]
+                text = known[key] if key in known else inline_text(key)
                 if text is None or key in self._poison:
                     self._rows.mark_unknown(key)
                     self._counts.unknown_items += text is None
@@ -373,7 +334,7 @@ class WindowEncoder:
         media: dict[int, Float32] = {}
         info = self._process.info
         if info is not None and info.media_dimensions:
-            items = [(key, row) for key, row, _ in texts if not key.startswith(_INLINE)]
+            items = [(key, row) for key, row, _ in texts if is_item(key)]
             found = self._texts.media([key for key, _ in items])
             media = {
                 row: vector
@@ -420,47 +381,8 @@ class WindowEncoder:
         if len(self._poison) > _MAX_POISON:
             del self._poison[next(iter(self._poison))]
         self._counts.texts_failed += 1
-        item_key = None if key.startswith(_INLINE) else key.encode()
+        item_key = key.encode() if is_item(key) else None
         self._bury(DeadLetter(item_key, text.encode(), "text-not-encodable", reason, "", -1, -1))
-
-
-def inline_key(text: str) -> str:
-    """Return what a text of its own, which is no item's, is looked up by."""
-    return _INLINE + text
-
-
-def text_keys(window: Window) -> Sequence[str]:
-    """Return what each event's text is looked up by: its own text, else its item."""
-    if not window.texts:
-        return window.item_ids  # type: ignore[return-value]  # no text, so there is an item
-    items = window.item_ids or repeat(None)
-    return [
-        (item or "") if text is None else inline_key(text)
-        for text, item in zip(window.texts, items, strict=False)
-    ]
-
-
-async def _columns(windows: Sequence[Window]) -> tuple[Int64, Int64, UInt8, Int32]:
-    """Return offsets [B + 1], times [L], types [L] and dwell times [L] of the windows."""
-    offsets = np.zeros(len(windows) + 1, np.int64)
-    np.cumsum([len(window.types) for window in windows], out=offsets[1:])
-    times_ms = np.empty(offsets[-1], np.int64)
-    dwell_ms = np.full(offsets[-1], -1, np.int32)
-    for start in range(0, len(windows), _SLICE_USERS):
-        if start:
-            await asyncio.sleep(0)
-        part = windows[start : start + _SLICE_USERS]
-        first, last = offsets[start], offsets[start + len(part)]
-        times_ms[first:last] = np.fromiter(
-            chain.from_iterable(window.times_ms for window in part), np.int64, last - first
-        )
-        for at, window in enumerate(part, start):
-            if window.dwell_ms:
-                dwell_ms[offsets[at] : offsets[at + 1]] = [
-                    -1 if dwell is None else dwell for dwell in window.dwell_ms
-                ]
-    types = np.frombuffer(b"".join(window.types for window in windows), np.uint8)
-    return offsets, times_ms, types, dwell_ms
 
 
 def _must_be_finite(interests: Interests) -> None:
@@ -474,28 +396,3 @@ def _must_be_finite(interests: Interests) -> None:
         # vectors have unit length.
         if vectors is not None and not np.isfinite(np.vdot(vectors, vectors)):
             raise EncoderFailed(_NOT_FINITE)
-
-
-def _joined(left: Encoded, right: Encoded, middle: int) -> Encoded:
-    counts = len(left.vectors), len(right.vectors)
-    return Encoded(
-        np.concatenate([left.vectors, right.vectors]),
-        _stacked(left.granularities, right.granularities, counts),
-        _stacked(left.several, right.several, counts),
-        left.failures | {at + middle: reason for at, reason in right.failures.items()},
-        left.text_s + right.text_s,
-    )
-
-
-def _stacked(
-    left: Float32 | None, right: Float32 | None, counts: tuple[int, int]
-) -> Float32 | None:
-    """One above the other; a user who failed has none, and must not cost the others theirs."""
-    known = left if left is not None else right
-    if known is None:
-        return None
-    parts = [
-        np.zeros((count, *known.shape[1:]), np.float32) if part is None else part
-        for part, count in zip((left, right), counts, strict=True)
-    ]
-    return np.concatenate(parts)

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from encoders.interface import Float32
 from state.window import Window
 from stream_app.dead_letters import DeadLetter
-from stream_app.encoding import Encoded, Result, WindowEncoder
+from stream_app.encoded import Encoded, Result
+from stream_app.encoding import WindowEncoder
 from stream_app.lease import Lease
 from stream_app.meters import Meters
 from stream_app.owned_log import Others, OwnedLog, outdone

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from encoders.interface import EncoderInfo
 from state.event import WINDOW_TYPES
 from state.window import Window
-from stream_app.encoding import text_keys
 from stream_app.parts import Parts
+from stream_app.text_keys import text_keys
 
 MOST_EVENTS = 200
 """Of one answer, the newest: each costs a window encoded. Windows hold 50 by default."""

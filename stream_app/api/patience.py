@@ -13,10 +13,12 @@ import numpy as np
 from encoders.interface import Float32
 from state.window import Window
 from stream_app.api.problems import COME_AGAIN_S, ApiProblem
+from stream_app.encoded import Encoded
 from stream_app.encoder_process import EncoderFailed
-from stream_app.encoding import Encoded, WindowEncoder, inline_key, text_keys
+from stream_app.encoding import WindowEncoder
 from stream_app.errors import RestartWorker
 from stream_app.row_table import RowsExhausted
+from stream_app.text_keys import inline_key, text_keys
 
 P = ParamSpec("P")
 T = TypeVar("T")

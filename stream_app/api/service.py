@@ -32,7 +32,7 @@ from stream_app.api.status_answers import (
 )
 from stream_app.api.user_vectors import UserVectors
 from stream_app.burials import Burials
-from stream_app.encoding import Encoded
+from stream_app.encoded import Encoded
 from stream_app.parts import Parts
 from stream_app.rounds import Share
 from stream_app.serving.inside import Inside

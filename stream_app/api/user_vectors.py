@@ -21,7 +21,7 @@ from encoders.interface import EncoderInfo, Float32
 from state.window import Window
 from stream_app import change
 from stream_app.api.vector_table import Near, VectorTable
-from stream_app.encoding import Encoded
+from stream_app.encoded import Encoded
 from stream_app.errors import FixData, InterestStreamError
 from stream_app.partition import Partition
 from stream_app.rounds import Share

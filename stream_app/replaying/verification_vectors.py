@@ -10,7 +10,8 @@ import numpy as np
 
 from encoders.interface import EncoderInfo, Float32
 from state.window import Window
-from stream_app.encoding import Result, WindowEncoder
+from stream_app.encoded import Result
+from stream_app.encoding import WindowEncoder
 from stream_app.replaying.verification_published import Published, parts_digest, vector_digest
 from stream_app.replaying.verification_walk import ToEncode
 

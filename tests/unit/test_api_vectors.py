@@ -16,7 +16,7 @@ from stream_app.api.status import Sampler, latencies
 from stream_app.api.user_vectors import UserVectors, _PartitionVectors
 from stream_app.api.vector_table import VectorTable
 from stream_app.change import Change
-from stream_app.encoding import Encoded
+from stream_app.encoded import Encoded
 from stream_app.meters import Histogram
 from stream_app.partition import Forgotten, Partition
 from stream_app.rounds import Share
