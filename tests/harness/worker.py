@@ -208,8 +208,8 @@ class Worker:
             raise AssertionError(f"{self.name} still there after {within_s} s\n{tail}") from None
 
     def _tell_tasks(self) -> None:
-        """Have it write into its log what holds it up."""
-        if self.module == TRAPPED:
+        """Have it write into its log what holds it up, unless it is still starting."""
+        if self.module == TRAPPED and _catches(self.pid, TELL_TASKS):
             os.kill(self.pid, TELL_TASKS)
 
     def exit_code(self) -> int | None:
@@ -238,6 +238,13 @@ class Worker:
                 if child.is_running():
                     child.kill()
         self._process.wait(10)
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for the signal: until then it would die of it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def environment(settings: dict[str, object]) -> dict[str, str]:
