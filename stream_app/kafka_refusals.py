@@ -68,11 +68,12 @@ def may_not_create(topics: Iterable[str], brokers: Brokers) -> KafkaRefuses:
     )
 
 
-def not_shown(topic: str, brokers: Brokers) -> str:
-    """Return why the settings of a topic were not looked at."""
+def not_shown(topics: Iterable[str], brokers: Brokers) -> str:
+    """Return why the settings of topics were not looked at."""
     us = access(brokers)
+    names = ", ".join(topics)
     return (
-        f"Kafka at {us} does not allow {us.user} to see the settings of topic {topic}: that takes "
+        f"Kafka at {us} does not allow {us.user} to see the settings of {names}: that takes "
         "the operation DescribeConfigs, which no worker needs. An administrator's "
         "`interest-stream topics check` looks at them"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError, for_code
@@ -12,38 +12,48 @@ from stream_app.kafka_refusals import not_shown
 from stream_app.settings import Settings
 from stream_app.topics import TopicSpec, open_admin, topic_specs
 
-_POLICY = "cleanup.policy"
+POLICY = "cleanup.policy"
 _AT_LEAST = ("min.compaction.lag.ms", "delete.retention.ms")
+
+
+async def visible(settings: Settings, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the settings by name of each topic, without topics whose settings we may not see.
+
+    It takes the operation DescribeConfigs on a topic, which no worker needs.
+
+    Raises:
+        FixSettings: there is no such topic.
+        WaitForBroker: no broker answers.
+    """
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    async with open_admin(settings.kafka) as admin:
+        responses = await admin.describe_configs(asked)
+    found: dict[str, dict[str, str]] = {}
+    for code, message, _, topic, entries, *_ in (r for each in responses for r in each.resources):
+        if code == 0:
+            found[topic] = {entry[0]: entry[1] for entry in entries}
+        elif for_code(code) is not TopicAuthorizationFailedError:
+            raise FixSettings(f"the settings of topic {topic} cannot be read: {message}")
+    return found
 
 
 async def check_settings(settings: Settings) -> str:
     """Look at the settings of topics that exist; return why that was not possible, or nothing.
 
-    It takes the operation DescribeConfigs on the topics, which no worker needs.
-
     Raises:
         FixSettings: a topic loses what has to stay; one line with each, and how to mend it.
         WaitForBroker: no broker answers.
     """
-    specs = [spec for spec in topic_specs(settings) if spec.configs[_POLICY] == "compact"]
-    asked = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
-    async with open_admin(settings.kafka) as admin:
-        responses = await admin.describe_configs(asked)
-    found: dict[str, dict[str, str]] = {}
-    for response in responses:
-        for code, message, _, name, entries, *_ in response.resources:
-            if for_code(code) is TopicAuthorizationFailedError:
-                return not_shown(name, settings.kafka)
-            if code:
-                raise FixSettings(f"the settings of topic {name} cannot be read: {message}")
-            found[name] = {entry[0]: entry[1] for entry in entries}
-    wrong = differing(specs, found)
+    compacted = [spec for spec in topic_specs(settings) if spec.configs[POLICY] == "compact"]
+    found = await visible(settings, [spec.name for spec in compacted])
+    wrong = differing([spec for spec in compacted if spec.name in found], found)
     if wrong:
         raise FixSettings(
             f"topics lose what has to stay: {'; '.join(wrong)}; mend it with `kafka-configs.sh "
             "--alter --entity-type topics --entity-name TOPIC --add-config NAME=VALUE`"
         )
-    return ""
+    hidden = [spec.name for spec in compacted if spec.name not in found]
+    return not_shown(hidden, settings.kafka) if hidden else ""
 
 
 def differing(specs: Sequence[TopicSpec], found: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -58,9 +68,9 @@ def differing(specs: Sequence[TopicSpec], found: Mapping[str, Mapping[str, str]]
     wrong = []
     for spec in specs:
         there = found[spec.name]
-        if there[_POLICY] != spec.configs[_POLICY]:
+        if there[POLICY] != spec.configs[POLICY]:
             wrong.append(
-                f"{spec.name} has {_POLICY}={there[_POLICY]}, expected {spec.configs[_POLICY]}"
+                f"{spec.name} has {POLICY}={there[POLICY]}, expected {spec.configs[POLICY]}"
             )
         wrong += [
             f"{spec.name} has {name}={there[name]}, expected {spec.configs[name]} or more"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -16,7 +15,7 @@ from stream_app.replaying.plan import Reach
 from stream_app.replaying.positions import EARLIEST, LATEST, AtOffsets, AtTime, Position
 from stream_app.settings import Settings
 from stream_app.topic_scan import open_consumer
-from stream_app.topics import open_admin
+from stream_app.topic_settings import POLICY, visible
 
 _READ_TIMEOUT_S = 10.0
 
@@ -116,7 +115,8 @@ async def find_reach(
                 + ", ".join(f"{n}:{b} to {n}:{source.ends[n]}" for n, b in source.begins.items())
             )
         notes = await _notes(source, reach, wanted, warm_up_ms)
-    if await _is_compacted(settings):
+    seen = await visible(settings, [settings.events_topic])
+    if "compact" in seen.get(settings.events_topic, {}).get(POLICY, ""):
         notes.append(
             f"{settings.events_topic} is compacted: which earlier events are gone cannot be told"
         )
@@ -182,13 +182,3 @@ async def _beginning(source: SourceLog, number: int, wanted_ms: int | None) -> s
 
 def _time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-async def _is_compacted(settings: Settings) -> bool:
-    resource = ConfigResource(
-        ConfigResourceType.TOPIC, settings.events_topic, {"cleanup.policy": None}
-    )
-    async with open_admin(settings.kafka) as admin:
-        (response,) = await admin.describe_configs([resource])
-    ((_, _, _, _, entries, *_),) = response.resources
-    return any(entry[0] == "cleanup.policy" and "compact" in entry[1] for entry in entries)

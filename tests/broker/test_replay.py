@@ -169,6 +169,7 @@ def test_gaps_at_the_end_do_not_make_it_hang_and_a_lost_beginning_is_said(
     assert all(last[number] < end - 1 for number, end in ends.items() if end)
     lost = dict.fromkeys((0, 1), 20)
     stream.client.delete_records(stream.settings.events_topic, lost)
+    stream.client.alter_topic(stream.settings.events_topic, {"cleanup.policy": "compact,delete"})
     replay = Replay(stream, "gaps", "--from", "earliest")
     replay.start()
     summary = replay.finished()
@@ -176,6 +177,7 @@ def test_gaps_at_the_end_do_not_make_it_hang_and_a_lost_beginning_is_said(
     notes = "\n".join(summary["notes"])
     assert "partition 0: the log begins at offset 20" in notes
     assert "partition 2" not in notes
+    assert f"{stream.settings.events_topic} is compacted: which earlier events are gone" in notes
     replay.verify(everything, everything)
     assert plan_topic(stream.settings, "gaps") in stream.client.topics()
 

@@ -98,6 +98,7 @@ def test_a_reader_and_the_commands_get_in_with_the_same_settings(
     counts = _command(secured, "topics", "check", "--json")
     assert secured.settings.events_topic in counts.stdout
     assert "the operation DescribeConfigs, which no worker needs" in counts.stderr
+    assert secured.settings.changelog_topic in counts.stderr
     shown = _command(secured, "settings")
     assert shown.returncode == 0
     assert PASSWORD not in shown.stdout + shown.stderr
