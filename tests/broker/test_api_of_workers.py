@@ -13,9 +13,9 @@ import pytest
 from tests.conftest import StreamMaker
 from tests.harness import checks, vectors
 from tests.harness.api import TOKEN, Api, start_with_api
-from tests.harness.deadline import eventually
+from tests.harness.deadline import PATIENCE_S, eventually
 from tests.harness.load import Load, event_message
-from tests.harness.stream import Stream
+from tests.harness.stream import STOP_S, Stream
 
 pytestmark = pytest.mark.broker
 
@@ -46,12 +46,11 @@ def test_two_workers_answer_for_every_user_and_one_when_it_is_alone(
 
     left, leaver = apis
     leaver.worker.ask_to_stop()
-    assert leaver.worker.wait(25) == 0
+    assert leaver.worker.wait(STOP_S + 5) == 0
     stream.wait_shared([left.worker])
     assert set(_answers_are_right(left, wanted).values()) == {left.url}
     eventually(
         lambda: _audience([left]) == pytest.approx(wanted.audience(), abs=1e-5),
-        within_s=30,
         what=lambda: f"{wanted.audience()} in {left.ask('/v1/audience', _ASKED)}",
     )
     forgotten, *_ = wanted.audience()
@@ -86,7 +85,7 @@ def test_the_document_is_kept_to_and_what_is_wrong_refused(
             *("--report-json-path", str(tmp_path / f"report-{number}.json")),
         ]
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE_S, check=False
         )
         assert done.returncode == 0, done.stdout
         assert "7 selected / 7 total" in done.stdout
@@ -124,7 +123,7 @@ def _wait_item_vectors(stream: Stream) -> None:
         records = stream.client.read(stream.settings.item_vectors_topic)
         return len(checks.last_per_key(records)) == LOAD.items
 
-    eventually(published, within_s=60, what="every item's vector published")
+    eventually(published, what="every item's vector published")
 
 
 def _answers_are_right(api: Api, wanted: _Wanted) -> dict[str, str]:
@@ -133,7 +132,6 @@ def _answers_are_right(api: Api, wanted: _Wanted) -> dict[str, str]:
     for name, user in sorted(wanted.reference.users.items()):
         answer = eventually(
             lambda name=name: _if_ready(api, name),  # type: ignore[misc]
-            within_s=30,
             what=lambda name=name: f"{name}: {api.of_user(name, 'interest')}",  # type: ignore[misc]
         )
         assert answer["vector"] == pytest.approx(wanted.vectors[name], abs=1e-6)
@@ -194,7 +192,6 @@ def _audience(apis: list[Api]) -> dict[str, float]:
     for api in apis:
         users = eventually(
             lambda api=api: _if_complete(api),  # type: ignore[misc]
-            within_s=30,
             what=lambda api=api: f"complete: {api.ask('/v1/audience', _ASKED).said}",  # type: ignore[misc]
         )
         scores = [each["score"] for each in users]

@@ -42,7 +42,6 @@ def test_an_item_that_comes_after_its_events_refreshes_the_update(stream: Stream
     wanted = vectors.of_text("a red tent", stream.settings)
     eventually(
         lambda: _vector(stream, "early") == wanted,
-        within_s=15,
         what=lambda: f"update of early with {wanted}; it has {_vector(stream, 'early')}",
     )
     stream.verify()
@@ -71,7 +70,6 @@ def test_two_workers_publish_every_item_vector_once(stream: Stream) -> None:
     topic = stream.settings.item_vectors_topic
     eventually(
         lambda: sum(stream.client.ends(topic).values()) >= len(texts),
-        within_s=20,
         what=lambda: f"{len(texts)} item vectors: {[w.status() for w in workers]}",
     )
     stream.stop_workers()

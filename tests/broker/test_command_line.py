@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StreamMaker
+from tests.harness.deadline import PATIENCE_S
 from tests.harness.stream import Stream
 from tests.harness.worker import environment
 
@@ -27,11 +28,11 @@ EVENTS: list[dict[str, object]] = [
 
 
 def command(
-    stream: Stream, *arguments: str, stdin: str = "", within_s: float = 60, **variables: str
+    stream: Stream, *arguments: str, stdin: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stream_app", *arguments],
-        input=stdin, capture_output=True, text=True, check=False, timeout=within_s,
+        input=stdin, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
         env={**os.environ, **environment(stream.raw_settings), **variables}, cwd=stream.folder,
     )  # fmt: skip
 

@@ -28,7 +28,6 @@ from tests.harness.documents import ROOT, Block, all_blocks
 pytestmark = pytest.mark.broker
 
 BLOCK_S = 240
-RUNNING_S = 60
 STOP_S = 40
 _OUTPUT_TAIL_CHARS = 4_000
 
@@ -97,7 +96,6 @@ class Tour:
         self._background.append((block, process))
         eventually(
             lambda: self._status().get("state") == "running" or process.poll() is not None,
-            within_s=RUNNING_S,
             what=f"{block} running",
         )
         assert process.poll() is None, f"{block} ended\n{self._log(block).read_text()}"
@@ -114,7 +112,7 @@ class Tour:
             return
         client = KafkaClient(f"127.0.0.1:{self.port}")
         try:
-            eventually(lambda: self._caught_up(client), within_s=30, what="all events committed")
+            eventually(lambda: self._caught_up(client), what="all events committed")
         finally:
             client.close()
 

@@ -12,6 +12,7 @@ from stream_app.topics import partition_of
 from stream_app.updates import UpdateEncoder
 from tests.conftest import StreamMaker
 from tests.harness.client import Message
+from tests.harness.deadline import PATIENCE_S
 from tests.harness.load import Load
 from tests.harness.scripts import load_script, run_script
 from tests.harness.stream import PARTITIONS, Stream
@@ -20,7 +21,6 @@ from tests.unit.test_fresh_index import Vectors, by_brute_force, clustered, reca
 pytestmark = pytest.mark.broker
 
 nearest = load_script("nearest")
-WITHIN_S = 30
 
 
 def user_message(user: str, vector: object, offset: int, model: str) -> Message:
@@ -78,7 +78,7 @@ async def test_the_index_is_what_the_topics_say(topics: Topics) -> None:
     items = renamed(clustered(600, 16, seed=2), "i")
     await topics.write_items(items, "old")
     neighbours = nearest.Neighbours(topics.names)
-    async with neighbours.reader as reader, neighbours.item_vectors, asyncio.timeout(WITHIN_S):
+    async with neighbours.reader as reader, neighbours.item_vectors, asyncio.timeout(PATIENCE_S):
         await reader.catch_up()
         await neighbours.advance(0)
         assert (len(neighbours.users), len(neighbours.items)) == (1_500, 600)

@@ -24,7 +24,7 @@ from tests.harness.documents import ROOT
 from tests.harness.load import Load
 from tests.harness.reference import replay
 from tests.harness.stream import STOP_S, Stream
-from tests.harness.worker import START_S, environment
+from tests.harness.worker import environment
 from tests.unit.test_docker import of
 
 pytestmark = [
@@ -143,7 +143,6 @@ def test_the_worker_runs_as_the_image_runs_it(
     try:
         eventually(
             lambda: worker.poll() is not None or sum(stream.committed().values()) == len(messages),
-            within_s=START_S,
             what=lambda: f"everything committed\n{log.read_text(errors='replace')}",
         )
         asked = container.run("python", str(container.code / "healthcheck.py"), env=env)

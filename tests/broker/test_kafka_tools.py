@@ -11,13 +11,12 @@ import pytest
 from stream_app.updates import UpdateEncoder
 from tests.conftest import StreamMaker
 from tests.harness import checks
+from tests.harness.deadline import PATIENCE_S
 from tests.harness.load import Load
 from tests.harness.stream import Stream
 from tests.harness.worker import environment
 
 pytestmark = pytest.mark.broker
-
-TOOL_S = 60
 
 
 def tool(stream: Stream, *arguments: str) -> str:
@@ -26,7 +25,7 @@ def tool(stream: Stream, *arguments: str) -> str:
         env=environment(stream.raw_settings),
         capture_output=True,
         text=True,
-        timeout=TOOL_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert outcome.returncode == 0, outcome.stderr

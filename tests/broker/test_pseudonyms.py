@@ -62,7 +62,7 @@ def test_whoever_has_the_key_finds_users_and_nothing_else_names_them(
 
     key.write_text(secrets.token_hex(16) + "\n")
     refused = stream.worker()
-    assert refused.wait(60) == 2
+    assert refused.wait() == 2
     assert "pseudonym_key_file has changed" in refused.log.read_text()
 
 
@@ -82,7 +82,7 @@ def _found_by_commands(stream: Stream) -> None:
     assert inspected.returncode == 0, inspected.stderr
     assert [event["item_id"] for event in json.loads(inspected.stdout)["window"]] == ["b", "a"]
     for arguments, vectors in (((), 2), (("--users", USERS[2]), 1)):
-        verified = command(stream, "replay", "--verify", "--json", *arguments, within_s=180)
+        verified = command(stream, "replay", "--verify", "--json", *arguments)
         assert verified.returncode == 0, verified.stdout + verified.stderr
         found = json.loads(verified.stdout)
         assert found["vectors"] >= vectors

@@ -15,12 +15,11 @@ from stream_app.topics import partition_of
 from stream_app.updates import UpdateEncoder
 from tests.conftest import StreamMaker
 from tests.harness.client import KafkaClient, Message
-from tests.harness.deadline import eventually
+from tests.harness.deadline import PATIENCE_S, eventually
 from tests.harness.stream import PARTITIONS, Stream
 
 pytestmark = pytest.mark.broker
 
-WITHIN_S = 30
 T0_MS = 1_790_000_000_000
 USERS = tuple(f"user-{number}" for number in range(8))
 
@@ -62,7 +61,7 @@ def topic(make_stream: StreamMaker) -> Topic:
 
 async def next_changes(reader: UpdatesReader, count: int) -> list[Change]:
     found: list[Change] = []
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while len(found) < count:
             found += await reader.fetch()
     return found
@@ -132,7 +131,7 @@ async def test_leaving_an_iteration_loses_no_change(topic: Topic) -> None:
         await asyncio.to_thread(topic.write, user, 1)
     async with topic.reader() as reader:
         seen: list[Change] = []
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             async for change in reader:
                 seen.append(change)
                 break
@@ -169,7 +168,7 @@ async def test_models_switch_at_once_and_no_change_of_the_old_one_comes_after(
         for user, offset in zip(USERS[4:], (5, 5, 6, 6), strict=True):
             await asyncio.to_thread(topic.write, user, offset, "new")
         changes: list[Change] = []
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             while reader.model_id == "old":
                 changes = await reader.fetch()
         await asyncio.to_thread(topic.write, USERS[0], 7, "new")
@@ -199,7 +198,6 @@ async def test_more_partitions_are_read_and_who_moved_is_known_by_time(
         await asyncio.to_thread(
             eventually,
             lambda: moved_to in topic.client.ends(topic.name),
-            within_s=WITHIN_S,
             what="the new partitions led",
         )
         await asyncio.to_thread(topic.write, "user-0", 3, partition=moved_to, at_ms=T0_MS + 1_000)
@@ -225,7 +223,7 @@ def test_without_asyncio_a_thread_keeps_up(topic: Topic) -> None:
         assert vectors.get("user-1") is None
         assert vectors.staleness("user-0", T0_MS + 500) == (1_500, 500)
         topic.write("user-1", 2)
-        eventually(lambda: vectors.get("user-1"), within_s=WITHIN_S, what="the second user")
+        eventually(lambda: vectors.get("user-1"), what="the second user")
         assert set(vectors.snapshot()) == {"user-0", "user-1"}
     assert brief(told) == {("user-1", 2)}
 
@@ -241,7 +239,7 @@ def test_what_ends_the_thread_is_told_to_who_asks(topic: Topic) -> None:
     def follow() -> None:
         with BlockingReader(topic.reader(), fails) as vectors:
             topic.write("user-1", 1)
-            eventually(lambda: vectors.get("nobody"), within_s=WITHIN_S, what="the failure")
+            eventually(lambda: vectors.get("nobody"), what="the failure")
 
     topic.write("user-0", 1)
     with pytest.raises(ArithmeticError, match="an application's own"):

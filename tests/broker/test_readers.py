@@ -13,6 +13,7 @@ from stream_app.reader import UpdatesReader
 from tests.conftest import StreamMaker
 from tests.harness import checks
 from tests.harness.client import KafkaClient
+from tests.harness.deadline import PATIENCE_S
 from tests.harness.load import Load
 from tests.harness.stream import Stream
 
@@ -25,7 +26,7 @@ async def changes_of(stream: Stream, until: dict[str, int]) -> UpdatesReader:
     """Follow the topic from its beginning until every user of ``until`` is at that offset."""
     newest: dict[str, int] = {}
     reader = UpdatesReader(stream.client.bootstrap, stream.settings.updates_topic)
-    async with reader, asyncio.timeout(30):
+    async with reader, asyncio.timeout(PATIENCE_S):
         async for change in reader:
             assert change.applied_offset >= newest.get(change.user_id, -1)
             newest[change.user_id] = change.applied_offset
@@ -75,7 +76,7 @@ def test_the_example_prints_every_user(bare_stream: StreamMaker, client: KafkaCl
         env={"KAFKA_BOOTSTRAP": client.bootstrap, "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=True,
     )
     printed = {line.split()[0]: int(line.split()[1]) for line in outcome.stdout.splitlines()}

@@ -11,14 +11,14 @@ from stream_app.local_ports import free_port
 from tests.conftest import StreamMaker
 from tests.harness.load import BASE_MS, event_message
 from tests.harness.stream import Stream
-from tests.harness.worker import START_S, Worker
+from tests.harness.worker import Worker
 
 pytestmark = pytest.mark.broker
 
 
 def refusal(worker: Worker) -> str:
     """Return what a worker that refuses to start says; fail if it starts or says too much."""
-    code = worker.wait(START_S)
+    code = worker.wait()
     said = worker.log_tail()
     assert code not in (0, None), said
     assert "Traceback" not in said

@@ -77,11 +77,11 @@ def test_killed_it_goes_on_and_another_beginning_is_refused(stream: Stream) -> N
     killed.module = TRAPPED
     killed.arm("TERM changelog 4")
     killed.start()
-    assert killed.wait(30) == 5, killed.log_tail()
+    assert killed.wait() == 5, killed.log_tail()
     assert killed.said("was stopped before its end; the same command goes on with it")
     killed.arm("KILL changelog 4")
     killed.start()
-    assert killed.wait(30) == -signal.SIGKILL, killed.log_tail()
+    assert killed.wait() == -signal.SIGKILL, killed.log_tail()
     before = killed.committed()
     ends = stream.client.ends(stream.settings.events_topic)
     unfinished = {number for number, end in ends.items() if before.get(number, 0) < end}
@@ -104,7 +104,7 @@ def test_killed_it_goes_on_and_another_beginning_is_refused(stream: Stream) -> N
     reference = again.verify(everything, everything)
     finished_now = {user for user in reference.users if reference.partition[user] in unfinished}
     assert summary["users"] == len(finished_now)
-    assert again.start().wait(30) == 0, "a replay that is complete has nothing left to do"
+    assert again.start().wait() == 0, "a replay that is complete has nothing left to do"
 
 
 def test_three_share_it_out_and_two_go_on_when_one_is_killed(stream: Stream) -> None:

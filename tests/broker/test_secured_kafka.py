@@ -22,7 +22,7 @@ from tests.harness.client import KafkaClient
 from tests.harness.load import Load
 from tests.harness.secured_kafka import PASSWORD, SecuredKafka
 from tests.harness.stream import Stream
-from tests.harness.worker import START_S, Worker, environment
+from tests.harness.worker import Worker, environment
 
 pytestmark = pytest.mark.broker
 
@@ -65,7 +65,7 @@ def secured(kafka: SecuredKafka, bare: Stream) -> Stream:
 
 def refusal(worker: Worker) -> str:
     """Return the one line that a worker with exit code 2 ends with; the log tells no secret."""
-    assert worker.wait(START_S) == 2, worker.log_tail()
+    assert worker.wait() == 2, worker.log_tail()
     said = worker.log.read_text()
     assert PASSWORD not in said
     assert "Traceback" not in said, said

@@ -16,7 +16,7 @@ from stream_app.kafka_server import KafkaServer
 from stream_app.lost_connections import let_aiokafka_notice
 from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
-from tests.harness.deadline import eventually
+from tests.harness.deadline import PATIENCE_S, eventually
 from tests.harness.load import Load
 from tests.harness.stream import Stream
 
@@ -60,7 +60,6 @@ def _play(stream: Stream, broker: KafkaServer, how: str) -> None:
     getattr(broker, how)()
     eventually(
         lambda: worker.alive and worker.said("no heartbeat confirmed"),
-        within_s=30,
         what=lambda: f"the worker telling that it waits:\n{worker.log_tail()}",
     )
     broker.start()
@@ -81,7 +80,7 @@ def test_a_request_on_a_connection_closed_this_instant_is_one_on_a_lost_connecti
             await asyncio.sleep(0)  # closed now
             with pytest.raises(KafkaConnectionError, match="closed"):
                 await connection.send(MetadataRequest([]))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await producer.client.force_metadata_update()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -33,7 +33,6 @@ from tests.harness.stream import Stream
 pytestmark = pytest.mark.faults
 
 LOAD = Load(events=2_000, users=50, poison=0.05)
-WITHIN_S = 60
 
 
 class Answer(NamedTuple):
@@ -72,7 +71,7 @@ class Asked:
             last = answers[-1]
             return last.status == status and said in last.body
 
-        eventually(so, within_s=WITHIN_S, what=lambda: f"{path} {status} {said!r}: {answers[-1]}")
+        eventually(so, what=lambda: f"{path} {status} {said!r}: {answers[-1]}")
         return answers
 
     def metric(self, name: str, **labels: str) -> float:

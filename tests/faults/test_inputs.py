@@ -59,7 +59,7 @@ def test_a_compacted_source_is_read_for_what_is_left_of_it(make_stream: StreamMa
         left = [record for record in client.read(topic) if record.offset < marks[record.partition]]
         return len(left) == load.users
 
-    eventually(compacted, within_s=90, what="one event per user left")
+    eventually(compacted, what="one event per user left")
     client.alter_topic(topic, {"cleanup.policy": "delete"})  # what is left now stays
     stream.start_workers(1)
     reference = stream.verify()

@@ -77,7 +77,7 @@ def _follow(
 
         stream.client.delete_topics([topic])
         stream.client.create_topic(topic, PARTITIONS)
-        eventually(lambda: vectors.get("nobody"), within_s=30, what="the new topic noticed")
+        eventually(lambda: vectors.get("nobody"), what="the new topic noticed")
 
 
 def check(vectors: BlockingReader, told: list[Change], reference: Reference) -> None:
@@ -88,7 +88,7 @@ def check(vectors: BlockingReader, told: list[Change], reference: Reference) -> 
         found = vectors.snapshot().items()
         return {name: (each.applied_offset, each.event_count) for name, each in found}
 
-    eventually(lambda: held() == wanted, within_s=30, what=lambda: f"{wanted}, not {held()}")
+    eventually(lambda: held() == wanted, what=lambda: f"{wanted}, not {held()}")
     last = {name: offset for name, (offset, _) in wanted.items()} | reference.forgotten
     reached: dict[str, int] = {}
 
@@ -99,4 +99,4 @@ def check(vectors: BlockingReader, told: list[Change], reference: Reference) -> 
             reached[change.user_id] = change.applied_offset
         return reached == last
 
-    eventually(told_all, within_s=10, what=lambda: f"told of {last}, not {reached}")
+    eventually(told_all, what=lambda: f"told of {last}, not {reached}")

@@ -27,7 +27,7 @@ def working(stream: Stream) -> Worker:
 def told_at_its_end(worker: Worker) -> str:
     """Return the line that it ended with, the exit code of settings to be fixed."""
     worker.ended_by_test = True
-    assert worker.wait(60) == FixSettings.exit_code, worker.log_tail()
+    assert worker.wait() == FixSettings.exit_code, worker.log_tail()
     assert "Traceback" not in worker.log.read_text(), worker.log_tail()
     line = worker.log.read_text().splitlines()[-1]
     assert line.startswith("error: ")
@@ -40,7 +40,7 @@ def test_an_events_topic_made_anew_is_not_taken_for_the_old_one(stream: Stream) 
     worker = working(stream)
     stream.client.delete_topics([topic])
     assert f"topics were deleted or changed: missing topics: {topic}" in told_at_its_end(worker)
-    eventually(lambda: topic not in stream.client.topics(), within_s=30, what="the topic gone")
+    eventually(lambda: topic not in stream.client.topics(), what="the topic gone")
     stream.create_topics()
     stream.send(Load(events=3_000, users=60, seed=8).messages())  # more than there were
     worker.start()
@@ -68,7 +68,7 @@ def test_windows_on_disk_ahead_of_a_changelog_made_anew_are_refused(stream: Stre
     worker = working(stream)
     stream.stop_workers()
     stream.client.delete_topics([topic])
-    eventually(lambda: topic not in stream.client.topics(), within_s=30, what="the topic gone")
+    eventually(lambda: topic not in stream.client.topics(), what="the topic gone")
     stream.create_topics()
     worker.start()
     assert f"are ahead of {topic}" in told_at_its_end(worker)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiokafka.errors import KafkaError
 
 from tests.harness.client import KafkaClient, Message
-from tests.harness.deadline import eventually
+from tests.harness.deadline import PATIENCE_S, eventually
 
 _BROKER_RETRY_S = 0.5
 
@@ -36,7 +36,7 @@ class Feeder:
         wanted = int(share * len(self._messages))
         eventually(
             lambda: self.produced >= wanted or self._error is not None,
-            within_s=60 + 40 * self._pause_s,
+            within_s=PATIENCE_S + 40 * self._pause_s,
             what=lambda: f"{wanted} messages produced, {self.produced} are",
         )
         if self._error is not None:

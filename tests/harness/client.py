@@ -90,7 +90,7 @@ class KafkaClient:
             return all(ends[number] > offset + 1 for number, offset in last.items())
 
         # Kafka writes the markers behind its answer to the commit.
-        eventually(marked, within_s=60, what=f"a marker at the end of each partition of {topic}")
+        eventually(marked, what=f"a marker at the end of each partition of {topic}")
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Delete the records of each partition before an offset, as retention does."""

@@ -10,7 +10,6 @@ from tests.harness.deadline import eventually
 from tests.harness.load import BASE_MS, event_message
 from tests.harness.stream import Stream
 
-_COMPACTED_WITHIN_S = 90
 _rolls = itertools.count()
 
 EAGER = {
@@ -40,7 +39,6 @@ def force(stream: Stream) -> int:
 
     eventually(
         compacted,
-        within_s=_COMPACTED_WITHIN_S,
         what=lambda: f"one record per key left below {marks} of {names}",
     )
     after = {name: _below(client, name, marks[name]) for name in names}

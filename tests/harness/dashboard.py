@@ -9,13 +9,14 @@ from typing import Any
 from playwright.sync_api import ConsoleMessage, Page
 
 from tests.harness.api import TOKEN, Answer, Api
+from tests.harness.deadline import PATIENCE_S
 from tests.harness.documents import ROOT
 from tests.harness.stream import Stream
 
 PICTURES = ROOT / ".run" / "dashboard"
 BASE_MS = 1_790_000_000_000
 WIDE = {"width": 1280, "height": 900}
-PAGE_MS = 20_000
+PAGE_MS = 1000 * PATIENCE_S
 """How long a page may take on a busy machine before a test gives up."""
 
 MARKUP = '<img src=x onerror="document.title=1">'

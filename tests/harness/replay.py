@@ -14,8 +14,6 @@ from tests.harness.reference import Reference, replay
 from tests.harness.stream import Stream
 from tests.harness.worker import Worker
 
-END_S = 60
-
 
 class Replay(Worker):
     """``interest-stream replay --name NAME …``, on a datadir of its own."""
@@ -30,18 +28,18 @@ class Replay(Worker):
         self.arguments = ["replay", *options]
         stream.workers.append(self)
 
-    def finished(self, within_s: float = END_S) -> dict[str, Any]:
+    def finished(self) -> dict[str, Any]:
         """Wait for its end, which must be a good one; return its summary."""
-        code = self.wait(within_s)
+        code = self.wait()
         self.ended_by_test = True
         assert code == 0, f"{self.name} ended with {code}\n{self.log_tail()}"
         summary: dict[str, Any] = json.loads(self.log.read_text().splitlines()[-1])
         assert summary["complete"]
         return summary
 
-    def refused(self, within_s: float = END_S) -> str:
+    def refused(self) -> str:
         """Wait for its end, which must say that something is to be mended; return what it said."""
-        code = self.wait(within_s)
+        code = self.wait()
         self.ended_by_test = True
         assert code == 2, f"{self.name} ended with {code}\n{self.log_tail()}"
         return self.log.read_text().splitlines()[-1]
@@ -54,7 +52,6 @@ class Replay(Worker):
         """Wait until so many offsets are committed by the group."""
         eventually(
             lambda: sum(self.committed().values()) >= offsets,
-            within_s=END_S,
             what=lambda: f"{offsets} offsets committed: {self.committed()}\n{self.log_tail()}",
         )
 

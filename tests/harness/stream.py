@@ -126,12 +126,8 @@ class Stream:
         self.wait_shared(started)
         return started
 
-    def wait_shared(self, workers: Sequence[Worker], within_s: float = 180) -> None:
-        """Wait until every one of ``workers`` runs, and together they hold every partition once.
-
-        A worker with a real model loads torch twice; with ten times the load that the machine has
-        cores for, that alone took longer than a minute.
-        """
+    def wait_shared(self, workers: Sequence[Worker]) -> None:
+        """Wait until every one of ``workers`` runs, and together they hold every partition once."""
         everything = list(range(self.settings.partitions))
         most_each = math.ceil(len(everything) / len(workers))
         busy_least = math.ceil(len(everything) / most_each)  # Faust may leave the rest without any
@@ -144,11 +140,10 @@ class Stream:
 
         eventually(
             shared,
-            within_s=within_s,
             what=lambda: f"{everything} shared out: {[w.status() for w in workers]}",
         )
 
-    def drain(self, within_s: float = 60) -> None:
+    def drain(self) -> None:
         """Wait until every event is committed."""
         topic = self.settings.events_topic
         ends = {number: end for number, end in self.client.ends(topic).items() if end}
@@ -161,27 +156,23 @@ class Stream:
             committed = self.committed()
             return all(committed.get(number, 0) >= end for number, end in ends.items())
 
-        eventually(
-            drained, within_s=within_s, what=lambda: f"{ends} committed, {self.committed()} are"
-        )
+        eventually(drained, what=lambda: f"{ends} committed, {self.committed()} are")
 
     def wait_published(self) -> None:
         """Wait until something is published in every partition: all workers are at it."""
         topic = self.settings.updates_topic
         eventually(
             lambda: all(self.client.ends(topic).values()),
-            within_s=30,
             what=lambda: f"updates in every partition: {self.client.ends(topic)}",
         )
 
-    def wait_healed(self, within_s: float = 180) -> None:
+    def wait_healed(self) -> None:
         """Wait until no user's last record is older than an earlier one.
 
         What a frozen worker wrote behind its successor may lie there for a moment, not for good.
         """
         eventually(
             lambda: not checks.outdated(self.changelog()) and not checks.outdated(self.updates()),
-            within_s=within_s,
             what=lambda: (
                 f"outdated in the changelog: {checks.outdated(self.changelog())}, "
                 f"in the updates: {checks.outdated(self.updates())}"
@@ -223,7 +214,7 @@ class Stream:
         settings = self.settings
         return self.reference().sweep(settings.window_max_age_ms, settings.window_expiry_ms)
 
-    def wait_swept(self, within_s: float = 60) -> None:
+    def wait_swept(self) -> None:
         """Wait until the windows in the changelog are those of the users that are not silent."""
         wanted = set(self.swept().users)
 
@@ -232,7 +223,6 @@ class Stream:
 
         eventually(
             lambda: left() == wanted,
-            within_s=within_s,
             what=lambda: f"windows too many or missing: {sorted(left() ^ wanted)[:20]}",
         )
 

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import psutil
 
 from stream_app import child_process
-from tests.harness.deadline import eventually
+from tests.harness.deadline import PATIENCE_S, eventually
 
 ARM_VARIABLE = "TRAP_ARM_FILE"
 TRAPPED = "tests.harness.trapped_worker"
 TELL_TASKS = signal.SIGUSR2
 """To a trapped worker: say where you are."""
-START_S = 60.0
 _LOG_TAIL_LINES = 60
 _NOISE = re.compile(r"ERROR aiokafka.*(Unable (connect|to update)|NodeNotReady)")
 
@@ -115,16 +114,14 @@ class Worker:
         """Wait until it works on partitions."""
         eventually(
             self.running,
-            within_s=START_S,
             what=lambda: f"{self.name} running; status {self.status()}\n{self.log_tail()}",
         )
         return self
 
-    def wait_counts(self, name: str, at_least: int, within_s: float = 30.0) -> int:
+    def wait_counts(self, name: str, at_least: int) -> int:
         """Wait until the counter ``name`` of its status has reached a value; return it."""
         eventually(
             lambda: self.count(name) >= at_least,
-            within_s=within_s,
             what=lambda: f"{name} >= {at_least} in {self.status()}\n{self.log_tail()}",
         )
         return self.count(name)
@@ -147,8 +144,8 @@ class Worker:
         children = self.children()
         self.ended_by_test = True
         os.kill(self.pid, signal.SIGKILL)
-        self.wait(10)
-        _, outliving = psutil.wait_procs(children, timeout=10)
+        self.wait()
+        _, outliving = psutil.wait_procs(children, timeout=PATIENCE_S)
         assert not outliving, f"children of the killed {self.name} live on: {outliving}"
 
     def freeze(self) -> None:
@@ -168,7 +165,6 @@ class Worker:
         os.kill(self.pid, signal.SIGCONT)
         eventually(
             lambda: self._assignments() > before,
-            within_s=START_S,
             what=lambda: f"{self.name} assigned partitions anew\n{self.log_tail()}",
         )
 
@@ -186,7 +182,7 @@ class Worker:
 
     def died_by(self, number: signal.Signals) -> None:
         """The worker has ended by this signal, and not of itself before."""
-        code = self.wait(10)
+        code = self.wait()
         assert code == -number, f"{self.name} ended with {code}:\n{self.log_tail()}"
 
     def ask_to_stop(self) -> None:
@@ -194,7 +190,7 @@ class Worker:
         self.ended_by_test = True
         os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self, within_s: float) -> int:
+    def wait(self, within_s: float = PATIENCE_S) -> int:
         """Return the exit code."""
         assert self._process is not None
         try:
@@ -237,7 +233,7 @@ class Worker:
             for child in children:
                 if child.is_running():
                     child.kill()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:

@@ -44,7 +44,7 @@ def served(
         stream.drain()
         eventually(
             lambda: all(found.of_user(user, "neighbours")["complete"] for user in USERS),
-            within_s=30, what="item vectors read",
+            what="item vectors read",
         )  # fmt: skip
         partitions = {partition_of(user.encode(), stream.settings.partitions) for user in USERS}
         for worker in stream.workers:

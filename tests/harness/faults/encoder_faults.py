@@ -50,7 +50,6 @@ def killed(scene: Scene, random_: random.Random) -> None:
     restarts = worker.count("encoder_restarts")
     eventually(
         lambda: worker.encoder_pid() is not None and psutil.pid_exists(worker.encoder_pid() or 0),
-        within_s=30,
         what=f"an encoder process of {worker.name}",
     )
     psutil.Process(worker.encoder_pid() or 0).kill()

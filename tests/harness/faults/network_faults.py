@@ -17,9 +17,6 @@ from tests.harness.stream import Stream
 Draw = Callable[[random.Random], Weather]
 
 QUICK: dict[str, object] = {"delivery_timeout_s": 5}
-_HEALED_WITHIN_S = 90
-_ORPHANS_NOTICED_WITHIN_S = 150
-"""A request that gets no answer is given up after 90 s, and its connection with it."""
 
 
 def proxy_of(broker: KafkaServer | None) -> ProxiedKafka:
@@ -43,7 +40,7 @@ def spell(draw: Draw, shortest_s: float, longest_s: float) -> Fault:
             time.sleep(random_.uniform(shortest_s, longest_s))  # the fault itself, not a wait
         finally:
             proxy.change(FAIR)
-        scene.stream.wait_shared(scene.workers, within_s=_HEALED_WITHIN_S)
+        scene.stream.wait_shared(scene.workers)
 
     return inflict
 
@@ -83,7 +80,7 @@ def orphaned(scene: Scene, random_: random.Random) -> None:
         random_,
         what="the workers noticing that nothing comes through",
     )
-    scene.stream.wait_shared(scene.workers, within_s=_ORPHANS_NOTICED_WITHIN_S)
+    scene.stream.wait_shared(scene.workers)
 
 
 PAST_SESSION_S = SESSION_TIMEOUT_S + 4

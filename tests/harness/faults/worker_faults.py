@@ -62,7 +62,6 @@ def terminate_in_rebalance(scene: Scene, random_: random.Random) -> None:
     scene.workers.append(scene.stream.worker())
     eventually(
         lambda: leaving.rebalances() > before,
-        within_s=60,
         what=lambda: f"{leaving.name} told of a rebalance\n{leaving.log_tail()}",
     )
     _end(leaving)
