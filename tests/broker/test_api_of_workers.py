@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import StreamMaker
 from tests.harness import checks, vectors
 from tests.harness.api import TOKEN, Api, start_with_api
-from tests.harness.deadline import PATIENCE_S, eventually
+from tests.harness.deadline import LONG_PATIENCE_S, eventually
 from tests.harness.load import Load, event_message
 from tests.harness.stream import STOP_S, Stream
 
@@ -85,7 +85,12 @@ def test_the_document_is_kept_to_and_what_is_wrong_refused(
             *("--report-json-path", str(tmp_path / f"report-{number}.json")),
         ]
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=LONG_PATIENCE_S,
+            check=False,
         )
         assert done.returncode == 0, done.stdout
         assert "7 selected / 7 total" in done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StreamMaker
-from tests.harness.deadline import PATIENCE_S
+from tests.harness.deadline import LONG_PATIENCE_S
 from tests.harness.stream import Stream
 from tests.harness.worker import environment
 
@@ -32,7 +32,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stream_app", *arguments],
-        input=stdin, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+        input=stdin, capture_output=True, text=True, check=False, timeout=LONG_PATIENCE_S,
         env={**os.environ, **environment(stream.raw_settings), **variables}, cwd=stream.folder,
     )  # fmt: skip
 

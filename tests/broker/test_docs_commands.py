@@ -22,7 +22,7 @@ from stream_app.kafka_server import stop_detached
 from stream_app.local_ports import free_port
 from stream_app.settings import Settings
 from tests.harness.client import KafkaClient
-from tests.harness.deadline import eventually
+from tests.harness.deadline import LONG_PATIENCE_S, eventually
 from tests.harness.documents import ROOT, Block, all_blocks
 
 pytestmark = pytest.mark.broker
@@ -96,6 +96,7 @@ class Tour:
         self._background.append((block, process))
         eventually(
             lambda: self._status().get("state") == "running" or process.poll() is not None,
+            within_s=LONG_PATIENCE_S,
             what=f"{block} running",
         )
         assert process.poll() is None, f"{block} ended\n{self._log(block).read_text()}"

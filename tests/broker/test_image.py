@@ -19,7 +19,7 @@ import pytest
 
 from stream_app.local_ports import free_port
 from tests.harness import checks
-from tests.harness.deadline import eventually
+from tests.harness.deadline import LONG_PATIENCE_S, eventually
 from tests.harness.documents import ROOT
 from tests.harness.load import Load
 from tests.harness.reference import replay
@@ -143,6 +143,7 @@ def test_the_worker_runs_as_the_image_runs_it(
     try:
         eventually(
             lambda: worker.poll() is not None or sum(stream.committed().values()) == len(messages),
+            within_s=LONG_PATIENCE_S,
             what=lambda: f"everything committed\n{log.read_text(errors='replace')}",
         )
         asked = container.run("python", str(container.code / "healthcheck.py"), env=env)

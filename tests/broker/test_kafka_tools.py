@@ -11,7 +11,7 @@ import pytest
 from stream_app.updates import UpdateEncoder
 from tests.conftest import StreamMaker
 from tests.harness import checks
-from tests.harness.deadline import PATIENCE_S
+from tests.harness.deadline import LONG_PATIENCE_S
 from tests.harness.load import Load
 from tests.harness.stream import Stream
 from tests.harness.worker import environment
@@ -25,7 +25,7 @@ def tool(stream: Stream, *arguments: str) -> str:
         env=environment(stream.raw_settings),
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=LONG_PATIENCE_S,
         check=False,
     )
     assert outcome.returncode == 0, outcome.stderr

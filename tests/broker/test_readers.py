@@ -13,7 +13,7 @@ from stream_app.reader import UpdatesReader
 from tests.conftest import StreamMaker
 from tests.harness import checks
 from tests.harness.client import KafkaClient
-from tests.harness.deadline import PATIENCE_S
+from tests.harness.deadline import LONG_PATIENCE_S, PATIENCE_S
 from tests.harness.load import Load
 from tests.harness.stream import Stream
 
@@ -76,7 +76,7 @@ def test_the_example_prints_every_user(bare_stream: StreamMaker, client: KafkaCl
         env={"KAFKA_BOOTSTRAP": client.bootstrap, "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=LONG_PATIENCE_S,
         check=True,
     )
     printed = {line.split()[0]: int(line.split()[1]) for line in outcome.stdout.splitlines()}

@@ -13,7 +13,7 @@ import pytest
 from tests.conformance.models import tiny_bert
 from tests.conftest import StreamMaker
 from tests.harness.clusters import world, write_files
-from tests.harness.deadline import PATIENCE_S
+from tests.harness.deadline import LONG_PATIENCE_S
 from tests.harness.stream import Stream
 from tests.harness.worker import environment
 
@@ -26,7 +26,7 @@ def command(stream: Stream, text_model: Path, *arguments: str) -> dict[str, obje
     own = {"INTEREST_ENCODER": "transformer", "INTEREST_TEXT_MODEL": str(text_model)}
     outcome = subprocess.run(
         [sys.executable, "-m", "stream_app", *arguments],
-        capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd=stream.folder,
+        capture_output=True, text=True, check=False, timeout=LONG_PATIENCE_S, cwd=stream.folder,
         env={**os.environ, **environment(stream.raw_settings), **own},
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr

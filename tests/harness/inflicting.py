@@ -15,13 +15,13 @@ from stream_app.kafka_server import KafkaServer
 from tests.harness import accounts
 from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
+from tests.harness.deadline import LONG_PATIENCE_S
 from tests.harness.following import Followed, Follower
 from tests.harness.plan import Plan
 from tests.harness.scene import Scene
 from tests.harness.stream import Stream
 from tests.harness.worker import Worker
 
-DRAIN_S = 120
 FIRST_FAULT_AT = (0.05, 0.4)
 """Share of the load that is sent when the first fault comes."""
 
@@ -115,7 +115,7 @@ def _play(plan: Plan, stream: Stream, broker: KafkaServer | None) -> tuple[int, 
     for spec in plan.specs:
         spec.inflict(scene, random_)
     feeder.finish()
-    stream.drain(DRAIN_S)
+    stream.drain(LONG_PATIENCE_S)
     stream.wait_healed()
     reference = stream.verify(on_disk=stream.tools.get("on_disk"))
     followed = follower.stop()

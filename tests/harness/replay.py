@@ -9,7 +9,7 @@ from typing import Any
 from stream_app.replaying.names import shadow_settings
 from tests.harness import checks
 from tests.harness.client import Record
-from tests.harness.deadline import eventually
+from tests.harness.deadline import LONG_PATIENCE_S, eventually
 from tests.harness.reference import Reference, replay
 from tests.harness.stream import Stream
 from tests.harness.worker import Worker
@@ -52,6 +52,7 @@ class Replay(Worker):
         """Wait until so many offsets are committed by the group."""
         eventually(
             lambda: sum(self.committed().values()) >= offsets,
+            within_s=LONG_PATIENCE_S,
             what=lambda: f"{offsets} offsets committed: {self.committed()}\n{self.log_tail()}",
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stream_app.kafka_server import KafkaServer
 from tests.harness.background import Feeder
-from tests.harness.deadline import eventually
+from tests.harness.deadline import LONG_PATIENCE_S, eventually
 from tests.harness.load import Load
 from tests.harness.stream import Stream
 from tests.harness.worker import Worker
@@ -42,5 +42,6 @@ class Scene:
 
         eventually(
             stirred,
+            within_s=LONG_PATIENCE_S,
             what=lambda: what + "".join(f"\n{worker.log_tail()}" for worker in self.workers),
         )

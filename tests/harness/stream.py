@@ -16,7 +16,7 @@ from stream_app.settings import Settings
 from tests.harness import checks, vectors
 from tests.harness.background import CommitWatch, Feeder
 from tests.harness.client import KafkaClient, Message, Record
-from tests.harness.deadline import eventually
+from tests.harness.deadline import LONG_PATIENCE_S, PATIENCE_S, eventually
 from tests.harness.load import POISON_KEY
 from tests.harness.reference import Reference, replay
 from tests.harness.worker import Worker
@@ -140,10 +140,11 @@ class Stream:
 
         eventually(
             shared,
+            within_s=LONG_PATIENCE_S,
             what=lambda: f"{everything} shared out: {[w.status() for w in workers]}",
         )
 
-    def drain(self) -> None:
+    def drain(self, within_s: float = PATIENCE_S) -> None:
         """Wait until every event is committed."""
         topic = self.settings.events_topic
         ends = {number: end for number, end in self.client.ends(topic).items() if end}
@@ -156,7 +157,9 @@ class Stream:
             committed = self.committed()
             return all(committed.get(number, 0) >= end for number, end in ends.items())
 
-        eventually(drained, what=lambda: f"{ends} committed, {self.committed()} are")
+        eventually(
+            drained, within_s=within_s, what=lambda: f"{ends} committed, {self.committed()} are"
+        )
 
     def wait_published(self) -> None:
         """Wait until something is published in every partition: all workers are at it."""
@@ -173,6 +176,7 @@ class Stream:
         """
         eventually(
             lambda: not checks.outdated(self.changelog()) and not checks.outdated(self.updates()),
+            within_s=LONG_PATIENCE_S,
             what=lambda: (
                 f"outdated in the changelog: {checks.outdated(self.changelog())}, "
                 f"in the updates: {checks.outdated(self.updates())}"

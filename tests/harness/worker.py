@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from stream_app import child_process
-from tests.harness.deadline import PATIENCE_S, eventually
+from tests.harness.deadline import LONG_PATIENCE_S, PATIENCE_S, eventually
 
 ARM_VARIABLE = "TRAP_ARM_FILE"
 TRAPPED = "tests.harness.trapped_worker"
@@ -114,6 +114,7 @@ class Worker:
         """Wait until it works on partitions."""
         eventually(
             self.running,
+            within_s=LONG_PATIENCE_S,
             what=lambda: f"{self.name} running; status {self.status()}\n{self.log_tail()}",
         )
         return self
@@ -165,6 +166,7 @@ class Worker:
         os.kill(self.pid, signal.SIGCONT)
         eventually(
             lambda: self._assignments() > before,
+            within_s=LONG_PATIENCE_S,
             what=lambda: f"{self.name} assigned partitions anew\n{self.log_tail()}",
         )
 
@@ -190,7 +192,7 @@ class Worker:
         self.ended_by_test = True
         os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self, within_s: float = PATIENCE_S) -> int:
+    def wait(self, within_s: float = LONG_PATIENCE_S) -> int:
         """Return the exit code."""
         assert self._process is not None
         try:

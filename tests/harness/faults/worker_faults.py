@@ -7,7 +7,7 @@ import shutil
 import signal
 from functools import partial
 
-from tests.harness.deadline import eventually
+from tests.harness.deadline import LONG_PATIENCE_S, eventually
 from tests.harness.fault import Fault, FaultSpec
 from tests.harness.scene import Scene
 from tests.harness.stream import STOP_S
@@ -62,6 +62,7 @@ def terminate_in_rebalance(scene: Scene, random_: random.Random) -> None:
     scene.workers.append(scene.stream.worker())
     eventually(
         lambda: leaving.rebalances() > before,
+        within_s=LONG_PATIENCE_S,
         what=lambda: f"{leaving.name} told of a rebalance\n{leaving.log_tail()}",
     )
     _end(leaving)
