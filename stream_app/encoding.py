@@ -252,17 +252,17 @@ class WindowEncoder:
                 self._rows.reset()
             self._rows.new_batch()
             rows, new = await self._resolved(keys)
-            if not new:
-                return rows
             try:
-                await self._put(new)
+                if new:
+                    await self._put(new)
             except EncoderFailed:
                 self._rows.reset()  # which of the texts arrived is not known
                 raise
             except _Rebuild:
                 self._rows.reset()
             else:
-                if not self._rows.unknown.keys() & {key for key, _, _ in new}:
+                condemned = self._rows.unknown.keys() & {key for key, _, _ in new}
+                if not condemned and self._rows_epoch == self._process.epoch:
                     return rows
 
     async def _resolved(

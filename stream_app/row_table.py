@@ -29,6 +29,8 @@ class TextRows(dict[str, int]):
         self._key_of: list[str | None] = [None] * capacity
         self._last_used: npt.NDArray[np.int64] = np.full(capacity, -1, dtype=np.int64)
         self._free = list(range(capacity - 1, -1, -1))
+        self._freed: list[int] = []
+        """Since this micro-batch began: it may have looked them up, so they wait for the next."""
         self._clock = 0
         self.unknown: dict[str, None] = {}
         """Keys without a text, longest known first; as many as there are rows."""
@@ -37,8 +39,10 @@ class TextRows(dict[str, int]):
         return NEW
 
     def new_batch(self) -> None:
-        """Begin a micro-batch: its rows are safe from eviction until the next one begins."""
+        """Begin a micro-batch: its rows are not given to another key until the next one begins."""
         self._clock += 1
+        self._free += self._freed
+        self._freed.clear()
 
     def use(self, rows: npt.NDArray[np.int32]) -> None:
         """Mark rows (negative ones are passed over) as used by this micro-batch."""
@@ -56,6 +60,7 @@ class TextRows(dict[str, int]):
         self._key_of[row] = key
         self._last_used[row] = self._clock
         self[key] = row
+        self.unknown.pop(key, None)
         return row
 
     def mark_unknown(self, key: str) -> None:
@@ -66,19 +71,19 @@ class TextRows(dict[str, int]):
             self.discard(next(iter(self.unknown)))
 
     def discard(self, key: str) -> None:
-        """Forget a key; its row is free again."""
+        """Forget a key; its row is free again from the next micro-batch on."""
         row = self.pop(key, NEW)
         self.unknown.pop(key, None)
         if row >= 0:
             self._key_of[row] = None
-            self._last_used[row] = -1
-            self._free.append(row)
+            self._last_used[row] = self._clock
+            self._freed.append(row)
 
     def reset(self) -> None:
-        """Forget everything: the encoder process has started anew."""
+        """Forget all rows: the encoder process has started anew. What is unknown stays so."""
         capacity = len(self._key_of)
         self.clear()
-        self.unknown.clear()
+        self._freed.clear()
         self._key_of = [None] * capacity
         self._last_used.fill(-1)
         self._free = list(range(capacity - 1, -1, -1))
@@ -89,6 +94,8 @@ class TextRows(dict[str, int]):
         for row in oldest[self._last_used[oldest] < self._clock].tolist():
             key = self._key_of[row]
             if key is not None:
-                self.discard(key)
+                del self[key]
+                self._key_of[row] = None
+                self._free.append(row)
         if not self._free:
             raise RowsExhausted(f"all {len(self._key_of)} text rows are in use by one micro-batch")

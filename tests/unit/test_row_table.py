@@ -63,11 +63,32 @@ def test_two_keys_never_share_a_row() -> None:
         assert len(held) == len(set(held)) <= 16
 
 
-def test_a_reset_forgets_everything() -> None:
+def test_a_row_that_is_freed_waits_for_the_next_batch() -> None:
+    """The present one may have looked it up already, and means the text that lay in it."""
+    rows = filled(8)
+    freed = rows["t3"]
+    rows.discard("t3")
+    with pytest.raises(RowsExhausted):
+        rows.assign("fresh")
+    rows.new_batch()
+    assert rows.assign("fresh") == freed
+
+
+def test_a_reset_forgets_all_rows_and_not_what_is_unknown() -> None:
     rows = filled(8)
     rows.mark_unknown("x")
     rows.reset()
     assert len(rows) == 0
-    assert not rows.unknown
+    assert rows["x"] == NEW, "it is looked up anew"
+    assert list(rows.unknown) == ["x"]
     rows.new_batch()
     assert sorted(rows.assign(f"n{n}") for n in range(8)) == list(range(8))
+
+
+def test_who_gets_a_row_is_no_longer_unknown() -> None:
+    rows = TextRows(8)
+    rows.mark_unknown("x")
+    rows.reset()
+    rows.new_batch()
+    rows.assign("x")
+    assert not rows.unknown

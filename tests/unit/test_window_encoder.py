@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import encoders
-from encoders.interface import Float32, Interests
+from encoders.interface import Float32, Interests, TextReport
 from state.window import Window
 from stream_app import encoder_child
 from stream_app.dead_letters import DeadLetter
@@ -136,3 +137,90 @@ async def test_users_wait_for_a_slice_of_the_items_texts_and_not_for_all(
     assert len(vectors) == 4
     assert process.asked.count("texts") == 5
     assert process.asked[-1] == "item_vectors"
+
+
+class Shelf(Inline):
+    """Remembers which text lies in which row, and of which texts each user's vector was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_of: dict[int, str] = {}
+        self.made_of: list[str | None] = []
+
+    def restart(self) -> None:
+        self.text_of.clear()
+        self.epoch += 1
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        if function is encoder_child.request_texts:
+            self.text_of |= dict(arguments[0])
+            return TextReport(hits_memory=0, encoded=len(arguments[0]), tokens=0)
+        if function is encoder_child.request_forgetting:
+            return None
+        (batch, *_) = arguments
+        self.made_of = [self.text_of.get(row) for row in batch.rows.tolist()]
+        return Interests(np.zeros((len(batch.offsets) - 1, 8), np.float32), None, None)
+
+
+@dataclass
+class Changing(Titles):
+    """A catalogue in which items get other texts."""
+
+    edition: dict[str, str] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+
+    def texts(self, item_ids: Sequence[str]) -> list[str | None]:
+        return [None if item in self.missing else self.edition.get(item, item) for item in item_ids]
+
+
+USERS = [seen(f"item {number}") for number in range(600)]
+"""More than are resolved before the event loop may run something else."""
+
+
+def shelved(shelf: Shelf, catalogue: Changing) -> WindowEncoder:
+    return WindowEncoder(
+        cast(EncoderProcess, shelf), catalogue, Counts(),
+        rows=1024, with_granularities=False, bury=lambda letter: None,
+    )  # fmt: skip
+
+
+async def after_turns(turns: int, what: Callable[[], Any]) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    what()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_item_that_changes_meanwhile_gives_no_user_another_items_text(turns: int) -> None:
+    shelf, catalogue = Shelf(), Changing()
+    encoder = shelved(shelf, catalogue)
+    await encoder.encode(USERS)
+
+    def change() -> None:
+        catalogue.edition["item 0"] = "another text of item 0"
+        encoder.items_changed(["item 0"])
+
+    fresh = seen("a fresh item")
+    await asyncio.gather(encoder.encode([*USERS, fresh]), after_turns(turns, change))
+    first, *others = shelf.made_of
+    assert first in ("item 0", "another text of item 0")
+    assert others == [*(f"item {number}" for number in range(1, 600)), "a fresh item"]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_no_user_is_encoded_by_rows_of_a_process_that_is_gone(turns: int) -> None:
+    shelf = Shelf()
+    encoder = shelved(shelf, Changing())
+    await encoder.encode(USERS)
+    await asyncio.gather(encoder.encode(USERS), after_turns(turns, shelf.restart))
+    assert shelf.made_of == [f"item {number}" for number in range(600)]
+
+
+async def test_an_item_unknown_before_a_restart_is_told_of_when_it_arrives() -> None:
+    shelf, catalogue = Shelf(), Changing(missing={"late"})
+    encoder = shelved(shelf, catalogue)
+    await encoder.encode([seen("late")])
+    shelf.restart()
+    await encoder.encode([seen("another")])
+    catalogue.missing.clear()
+    assert encoder.items_changed(["late"]) == {"late"}
