@@ -69,7 +69,8 @@ class Checkpoints:
 
         1. Remember the last RecordBatch taken up; take its dirty windows (windows never change,
            so holding them is a snapshot) and encode them in slices: the loop never stalls.
-        2. Changelog: one record per dirty user, acks=all, await.
+        2. Changelog, once the encoder has dropped the texts of forgotten users, for only their
+           windows say which: one record per dirty user, acks=all, await.
         3. Updates and dead letters published up to that RecordBatch: await.
         4. RocksDB: one write batch, with the changelog offset it corresponds to.
         5. Acknowledge the RecordBatches; Faust commits their offsets.
@@ -93,8 +94,9 @@ class Checkpoints:
             partition.storing = dirty
             try:
                 rows = await _encoded(dirty, partition.table.era)
+                await partition.texts_dropped()  # 2
                 partition.must_be_ours()
-                offset = await self._changelog.append(partition, rows)  # 2
+                offset = await self._changelog.append(partition, rows)
                 self._meters.changelog.observe(time.perf_counter() - begun_s)
                 await partition.delivered(tick)  # 3
             except BaseException:

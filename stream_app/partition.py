@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord
@@ -67,6 +67,8 @@ class Partition:
         """When the events came whose users no round has gathered yet."""
         self.taken: deque[Taken] = deque()
         self.deliveries: set[asyncio.Task[None]] = set()
+        self._drops: set[asyncio.Task[None]] = set()
+        """Of forgotten users' texts."""
         self.checkpointing = asyncio.Lock()
         self.next_sequence = 0
         """Of the next RecordBatch that delivery hands over, if none got lost on the way."""
@@ -141,8 +143,8 @@ class Partition:
 
     def is_idle(self) -> bool:
         """Tell whether the partition is ours and nothing of it is on its way anywhere."""
-        busy = self.revoked or self.dirty or self.taken or self.touched or self.deliveries
-        return not busy and not self.checkpointing.locked()
+        busy = self.revoked or self.dirty or self.taken or self.touched
+        return not (busy or self.deliveries or self._drops or self.checkpointing.locked())
 
     def write_again(self, held: dict[bytes, int]) -> None:
         """Store and publish these users once more: in the log, something older comes last.
@@ -168,12 +170,37 @@ class Partition:
 
     def deliver(self, delivery: Coroutine[Any, Any, None]) -> None:
         """Run a delivery that the next checkpoint waits for."""
-        task = asyncio.create_task(delivery)
-        self.deliveries.add(task)
+        self._keep(asyncio.create_task(delivery), self.deliveries)
+
+    def drop_texts(self, drop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Drop a forgotten user's texts, once no round has an older window of theirs any more.
+
+        Such a round would have the encoder embed them again, and keep them.
+        """
+
+        async def drop_once_covered(tick: int) -> None:
+            while self._published_tick < tick and not self.revoked:
+                await self._moved.wait()
+            await drop()
+
+        self._keep(asyncio.create_task(drop_once_covered(self.tick)), self._drops)
+
+    async def texts_dropped(self) -> None:
+        """Wait until the texts of everybody forgotten so far are dropped.
+
+        Before the changelog is told: from then on nobody knows which texts they were.
+        """
+        if self._drops:
+            await asyncio.wait(list(self._drops))
+        if self.failed_delivery is not None:
+            raise self.failed_delivery
+
+    def _keep(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         task.add_done_callback(self._on_delivery_done)
 
     def _on_delivery_done(self, task: asyncio.Task[None]) -> None:
-        self.deliveries.discard(task)
         if not task.cancelled() and task.exception() is not None:
             failure = task.exception()
             unexpected = None if isinstance(failure, InterestStreamError) else failure

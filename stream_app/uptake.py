@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from stream_app import topic_watch
@@ -76,7 +77,7 @@ class Uptake:
             self._burials.bury(partition, letters)
         if partition.forgotten_texts:
             texts, partition.forgotten_texts = partition.forgotten_texts, []
-            partition.deliver(parts.encoder.forget(texts))
+            partition.drop_texts(partial(parts.encoder.forget, texts))
         parts.rounds.want()
         partition.cool(self._settings.hot_windows_max // len(partitions))
 

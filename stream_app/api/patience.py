@@ -94,6 +94,14 @@ class PatientEncoder:
             found = await self._ask(encoder.vectors_by_key, keys)
         return {key: vector for key, vector in found.items() if np.any(vector)}
 
+    async def forget(self, encoder: WindowEncoder, texts: Sequence[str]) -> None:
+        """Drop texts of a user who was forgotten meanwhile, behind the piece under way.
+
+        Raises:
+            EncoderFailed: twice in a row.
+        """
+        await self._ask(encoder.forget, texts)
+
     @asynccontextmanager
     async def _request(self) -> AsyncIterator[None]:
         """Hold a place among the pending for as long as a client waits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -128,9 +129,24 @@ class ReadApi:
                 return await self._forwarding.to_holder(request, self._places.holder(number))
             if self._pseudonyms is not None:
                 key = self._pseudonyms.of_key(key)
-            return await answer(request, self._found(user_id, key, number))
+            found = self._found(user_id, key, number)
+            try:
+                answered = await answer(request, found)
+            finally:
+                self._drop_if_forgotten(found, key)
+            if self._holds(number):
+                self._found(user_id, key, number)  # who was forgotten meanwhile is not told of
+            return answered
 
         return of_user
+
+    def _drop_if_forgotten(self, found: FoundUser, key: bytes) -> None:
+        """Drop what the encoder was asked of a user who was forgotten behind the request's back."""
+        texts = [text for text in found.window.texts if text]
+        partition = self._inside.holding.partitions.get(found.partition)
+        if not texts or partition is None or partition.revoked or partition.peek(key) is not None:
+            return
+        partition.drop_texts(partial(self._encoder.forget, found.parts.encoder, texts))
 
     def _holds(self, number: int) -> bool:
         partition = self._inside.holding.partitions.get(number)

@@ -424,6 +424,33 @@ async def test_a_hung_encoder_costs_the_client_ten_seconds_and_the_stream_nothin
     assert len(answered) == 2, "its text put once, and the vector asked for in time only"
 
 
+async def test_who_is_forgotten_while_a_request_is_answered_is_not_told_of_and_leaves_no_text(
+    served: ServedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request has the encoder embed the user's own texts behind the forget."""
+    served.fold(event("a"), Event("s", "alice", EventType.SEARCH, text="a secret", time_ms=1))
+    call, asked, held = served.process.call, [], set()
+    forget = Event("f", "alice", EventType.FORGET, time_ms=2)
+
+    async def forgotten_meanwhile(function: Any, *arguments: Any) -> Any:
+        if not asked:
+            served.fold(forget)
+        asked.append(function.__name__)
+        if function.__name__ == "request_texts":
+            held.update(text for _, text in arguments[0])
+        if function.__name__ == "request_forgetting":
+            held.difference_update(text for _, text in arguments[0])
+        return await call(function, *arguments)
+
+    monkeypatch.setattr(served.process, "call", forgotten_meanwhile)
+    async with serving(served) as (client,):
+        status, said = await client.ask("/v1/users/alice/interest")
+        await served.partitions[partition_of(b"alice", PARTITIONS)].texts_dropped()
+    assert (status, said["error"]) == (404, "unknown-user")
+    assert "request_texts" in asked, "they were embedded"
+    assert held == {"red shoes"}
+
+
 async def test_a_hung_encoder_is_waited_for_by_no_more_than_some(
     served: ServedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from state import codec
 from state.table import PartitionTable
 from state.window import Window
 from stream_app.checkpoint import Checkpoints
+from stream_app.encoder_process import EncoderFailed
 from stream_app.lease import Lease
 from stream_app.meters import Meters
 from stream_app.partition import Forgotten, Partition, PartitionRevoked, Taken
@@ -116,6 +117,55 @@ async def test_a_delivery_under_way_is_waited_for(partition: Partition, recorder
     acknowledged.set()
     await running
     assert recorder.steps == ["changelog", "rocksdb", "ack"]
+
+
+async def test_a_forgotten_users_texts_go_behind_the_rounds_and_before_the_tombstone(
+    partition: Partition, recorder: Recorder
+) -> None:
+    """An earlier round would have them embedded again; without the window nobody knows them."""
+    touch(partition, b"a", 1)
+    take(partition, recorder)
+
+    async def drop() -> None:
+        recorder.steps.append("texts dropped")
+
+    partition.drop_texts(drop)
+    running = asyncio.create_task(checkpoints(recorder, partition).checkpoint(partition))
+    await asyncio.sleep(0.05)
+    assert recorder.steps == []
+    assert not partition.is_idle()
+    partition.covered(1)
+    await running
+    assert recorder.steps == ["texts dropped", "changelog", "rocksdb", "ack"]
+
+
+async def test_texts_that_cannot_be_dropped_let_no_tombstone_pass(
+    partition: Partition, recorder: Recorder
+) -> None:
+    touch(partition, b"a", 1)
+    take(partition, recorder)
+
+    async def drop() -> None:
+        raise EncoderFailed("twice in a row")
+
+    partition.drop_texts(drop)
+    partition.covered(1)
+    with pytest.raises(EncoderFailed):
+        await checkpoints(recorder, partition).checkpoint(partition)
+    assert recorder.steps == []
+    assert partition.dirty
+
+
+async def test_texts_are_dropped_of_a_partition_that_leaves(partition: Partition) -> None:
+    dropped = asyncio.Event()
+
+    async def drop() -> None:
+        dropped.set()
+
+    partition.tick += 1
+    partition.drop_texts(drop)
+    partition.revoke()
+    await asyncio.wait_for(dropped.wait(), 5)
 
 
 async def test_updates_that_failed_are_waited_for_until_they_are_made_anew(
