@@ -22,7 +22,7 @@ class Span(NamedTuple):
     end: int
 
 
-_SEPARATOR = r"[ \u00a0\u202f().\-/\u2010-\u2013]"
+_SEPARATOR = r"[\s\u00ad\u200b().\-/\u2010-\u2015]"
 _RUN = re.compile(rf"(?:[+\uff0b] ?)?\(?\d(?:{_SEPARATOR}{{0,3}}\d){{6,63}}")
 """At least seven digits, with at most three signs between two of them: ``) -`` or `` / ``. The cap
 keeps a text of digits from being one run whose parts are all tried."""
@@ -36,19 +36,20 @@ _TURNS_MAX = 8
 _DIGITS_MIN = 7
 _DIGITS_MAX = 19
 
+_AT, _DOT = r"[@\uff20]", r"[.\uff0e\u3002]"
 _LOCAL = r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}"
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
 _EMAIL = re.compile(
-    rf"(?<![\w.!#$%&'*+/=?^`{{|}}~-]){_LOCAL}(?:@|\s?[(\[{{]\s?(?:at|@|\u00e4t)\s?[)\]}}]\s?)"
-    rf"{_LABEL}(?:(?:\.|\s?[(\[{{]\s?(?:dot|punkt|\.)\s?[)\]}}]\s?){_LABEL}){{0,6}}"
-    rf"(?:\.|\s?[(\[{{]\s?(?:dot|punkt|\.)\s?[)\]}}]\s?)[^\W\d_]{{2,24}}(?![\w@])",
+    rf"(?<![\w.!#$%&'*+/=?^`{{|}}~-]){_LOCAL}(?:{_AT}|\s?[(\[{{]\s?(?:at|@|\u00e4t)\s?[)\]}}]\s?)"
+    rf"{_LABEL}(?:(?:{_DOT}|\s?[(\[{{]\s?(?:dot|punkt|\.)\s?[)\]}}]\s?){_LABEL}){{0,6}}"
+    rf"(?:{_DOT}|\s?[(\[{{]\s?(?:dot|punkt|\.)\s?[)\]}}]\s?)[^\W\d_]{{2,24}}(?![^\W\d_]|{_AT})",
     re.IGNORECASE,
 )
 _PICTURE = re.compile(r"@\d+x\.\w+$")
 """``logo@2x.png`` is a file."""
-_MAY_BE_EMAIL = re.compile(r"@|[(\[{]\s?(?:at|\u00e4t)\s?[)\]}]", re.IGNORECASE)
+_MAY_BE_EMAIL = re.compile(rf"{_AT}|[(\[{{]\s?(?:at|\u00e4t)\s?[)\]}}]", re.IGNORECASE)
 _WORTH_A_LOOK = re.compile(
-    rf"[@(\[{{\d](?:(?<=@)|(?<=[(\[{{])\s?(?:at|\u00e4t|@)|(?<=\d)(?:{_SEPARATOR}{{0,3}}\d){{6}})",
+    rf"[@\uff20(\[{{\d](?:(?<={_AT})|(?<=[(\[{{])\s?(?:at|\u00e4t|@)|(?<=\d)(?:{_SEPARATOR}{{0,3}}\d){{6}})",
     re.IGNORECASE,
 )
 """One pass that most texts end with: it begins with a set of signs, which is searched for fast."""
@@ -59,11 +60,12 @@ _DATE = re.compile(
     r"(?:\d{1,2}([./-])\d{1,2}\1(?:19|20)\d{2}|(?:19|20)\d{2}([./-])\d{1,2}\2\d{1,2})(?!\d)"
 )
 _AMOUNT_AFTER = re.compile(
-    r"[.,]?-?\s?(?:[$\u20ac\u00a3\u00a5\u20bd%]|(?:EUR|USD|GBP|CHF|PLN|z\u0142|kr|Kc|K\u010d|\u5186|\u5143)\b)",
+    r"(?:[.,]?-)?\s?(?:[$\u20ac\u00a3\u00a5\u20bd%]|(?:EUR|USD|GBP|CHF|PLN|z\u0142|kr|Kc|K\u010d|\u5186|\u5143)\b)"
+    r"(?!\s?\d)",  # that one is of the next number
     re.IGNORECASE,
 )
 _AMOUNT_BEFORE = re.compile(
-    r"(?:[$\u20ac\u00a3\u00a5\u20bd]|\b(?:EUR|USD|GBP|CHF|PLN))\s?$", re.IGNORECASE
+    r"(?<!\d)(?<!\d\s)(?:[$\u20ac\u00a3\u00a5\u20bd]|\b(?:EUR|USD|GBP|CHF|PLN))\s?$", re.IGNORECASE
 )
 _CALLED_A_PHONE = re.compile(
     r"(?:(?:(?<![\[\w])(?:tel|telefon\w*|t\u00e9l|t\u00e9l\u00e9phone|tel\u00e9fono|telefone|telefoon|telefono|puhelin|"
@@ -125,9 +127,12 @@ def _worth_a_look(text: str) -> bool:
 def spans(text: str) -> list[Span]:
     """Return what is found in a text, in order and without overlaps."""
     found = _emails(text) if _MAY_BE_EMAIL.search(text) else []
-    taken = [(span.start, span.end) for span in found]
+    emails = iter([*found, Span("email", len(text), len(text))])
+    email = next(emails)
     for run in _RUN.finditer(text):
-        if not any(run.start() < end and start < run.end() for start, end in taken):
+        while email.end <= run.start() and email.start < len(text):
+            email = next(emails)
+        if email.start >= run.end():
             found += _numbers(text, run)
     return sorted(found, key=lambda span: span.start)
 
@@ -273,4 +278,4 @@ def _is_of_a_country(raw: str, digits: str, sizes: list[int]) -> bool:
     if alone:
         return False
     shape = _SHAPES.get(tuple(sizes))
-    return shape is not None and shape.fullmatch(raw) is not None
+    return shape is not None and "\n" not in raw and shape.fullmatch(raw) is not None

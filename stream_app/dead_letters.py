@@ -30,6 +30,8 @@ class DeadLetter(NamedTuple):
     offset: int
     masked: bool = False
     """Whether the value is not quite as it came; see :func:`masked`."""
+    truncated_from: int | None = None
+    """Bytes of the value as it came, where it was cut."""
 
     def record(self) -> OutRecord:
         """Return the record to produce: key and value as they came, the rest in headers.
@@ -44,15 +46,17 @@ class DeadLetter(NamedTuple):
             ("source_offset", b"%d" % self.offset),
             *([("masked", b"1")] if self.masked else ()),
         ]
-        key, value = self.key, self.value
+        key, value, value_bytes = self.key, self.value, self.truncated_from
         room = MAX_BATCH_BYTES - _ROOM_FOR_HEADERS_BYTES
         if key is not None and len(key) > room // 2:
             headers.append(("key_truncated_from", b"%d" % len(key)))
             key = key[: room // 2]
         room -= len(key or b"")
         if value is not None and len(value) > room:
-            headers.append(("truncated_from", b"%d" % len(value)))
+            value_bytes = value_bytes or len(value)
             value = value[:room]
+        if value_bytes is not None:
+            headers.append(("truncated_from", b"%d" % value_bytes))
         return OutRecord(key, value, headers)
 
 
@@ -63,12 +67,13 @@ _IDS = ("event_id", "user_id", "item_id", "session_id")
 def masked(value: bytes | None) -> bytes | None:
     """Return a record's value with addresses and numbers masked; the very same if it has none.
 
-    In JSON that is done string by string, so that it stays JSON. What is none is taken as a text.
+    In JSON that is done value by value, so that it stays JSON; a number becomes a string. What is
+    none is taken as a text, and so is an object with a name twice or a name that is to be masked.
     """
     if not value:
         return value
     try:
-        found = json.loads(value)
+        found = json.loads(value, object_pairs_hook=_object)
         before, after = json.dumps(found), json.dumps(_masked_within(found))
         return value if after == before else after.encode()
     except (ValueError, RecursionError):
@@ -77,10 +82,20 @@ def masked(value: bytes | None) -> bytes | None:
         return value if after is text else after.encode("utf-8", "surrogateescape")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs) or any(mask(name) is not name for name in found):
+        raise ValueError("to be masked as a text")
+    return found
+
+
 def _masked_within(found: Any) -> Any:
     match found:
         case str():
             return mask(found)
+        case int() | float():
+            digits = str(found)
+            return found if mask(digits) is digits else mask(digits)
         case list():
             return [_masked_within(one) for one in found]
         case dict():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
@@ -19,6 +19,8 @@ from stream_app.status import Counts
 
 _SLICE_RECORDS = 128
 """Records folded before the event loop may run something else: about 1 ms."""
+_SLICE_BYTES = 65_536
+"""Or so many bytes: a text made to be slow to mask takes some 8 us a character."""
 
 
 class Decoded(NamedTuple):
@@ -40,16 +42,22 @@ def decode_records(
         try:
             event = decode(record.key, record.value, record.timestamp, limits)
         except InvalidEvent as error:
-            dead.append(_letter(record, error, bool(limits.masked_types)))
+            dead.append(_letter(record, error, limits))
         else:
             key = event.user_id.encode() if renamed else record.key
             events.append(Decoded(key, event, record.offset))
     return events, dead
 
 
-def _letter(record: ConsumerRecord, error: InvalidEvent, is_masked: bool) -> DeadLetter:
-    """Return a refused record: as it came, or masked, for the topic outlives the events."""
-    value = masked(record.value) if is_masked else record.value
+def _letter(record: ConsumerRecord, error: InvalidEvent, limits: EventLimits) -> DeadLetter:
+    """Return a refused record: as it came, or masked, for the topic outlives the events.
+
+    What is masked is cut at ``max_bytes`` first: masking takes time in the event loop.
+    """
+    is_masked = bool(limits.masked_types)
+    whole = record.value
+    kept = whole[: limits.max_bytes] if whole and is_masked else whole
+    value = masked(kept) if is_masked else kept
     return DeadLetter(
         record.key,
         value,
@@ -58,7 +66,8 @@ def _letter(record: ConsumerRecord, error: InvalidEvent, is_masked: bool) -> Dea
         record.topic,
         record.partition,
         record.offset,
-        masked=value is not record.value,
+        masked=value is not kept,
+        truncated_from=len(whole) if whole and kept is not whole else None,
     )
 
 
@@ -92,6 +101,18 @@ def fold_events(partition: Partition, events: Sequence[Decoded], policy: WindowP
     return outcomes
 
 
+def _slices(records: Sequence[ConsumerRecord]) -> Iterator[Sequence[ConsumerRecord]]:
+    """Yield the records in slices that neither hold too many nor, but for the last, too much."""
+    start = size_bytes = 0
+    for at, record in enumerate(records):
+        if at - start == _SLICE_RECORDS or size_bytes >= _SLICE_BYTES:
+            yield records[start:at]
+            start, size_bytes = at, 0
+        size_bytes += len(record.value or b"")
+    if start < len(records):
+        yield records[start:]
+
+
 class Intake:
     """Takes RecordBatches up, slice by slice, so that the event loop never stalls."""
 
@@ -115,11 +136,10 @@ class Intake:
         """
         dead: list[DeadLetter] = []
         counts = self._counts
-        for start in range(0, len(records), _SLICE_RECORDS):
-            if start:
+        for number, part in enumerate(_slices(records)):
+            if number:
                 await asyncio.sleep(0)
             partition.must_be_ours()
-            part = records[start : start + _SLICE_RECORDS]
             events, refused = decode_records(part, self._limits)
             outcomes = fold_events(partition, events, self._policy)
             folded, redelivered, duplicate, late, forgotten = self._meters.folded(outcomes)
