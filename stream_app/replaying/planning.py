@@ -16,7 +16,7 @@ from stream_app.replaying.names import shadow_settings
 from stream_app.replaying.plan import Plan, Request, check_same, fold_settings
 from stream_app.replaying.plan_log import PlanLog
 from stream_app.replaying.positions import EARLIEST, LATEST, duration_ms, position
-from stream_app.replaying.reach import find_reach, read_log
+from stream_app.replaying.reach import find_reach, further, read_log
 from stream_app.settings import Settings
 from stream_app.topic_scan import open_consumer
 
@@ -72,18 +72,18 @@ async def extended(settings: Settings, name: str) -> Plan:
         "extend the replay",
         patience_s=settings.session_timeout_s,
     )
+    assert plan.request.start is not None
+    start, warm_up_ms = position(plan.request.start), _warm_up_ms(settings, plan.request)
     async with open_consumer(settings.kafka, settings.events_topic) as consumer:
-        ends = (await read_log(settings, consumer)).ends
-    further = {
-        number: replace(reach, end=max(reach.end, ends[number])) if reach.end else reach
-        for number, reach in plan.partitions.items()
-    }
+        source = await read_log(settings, consumer)
+        partitions, notes = await further(source, plan.partitions, start, warm_up_ms)
     return await log.propose(
         replace(
             plan,
             revision=plan.revision + 1,
-            partitions=further,
+            partitions=partitions,
             request=replace(plan.request, end=LATEST),
+            notes=(*plan.notes, *notes),
         )
     )
 
@@ -127,8 +127,7 @@ async def _new_plan(settings: Settings, name: str, request: Request) -> Plan:
     said = replace(request, start=request.start or EARLIEST, end=request.end or LATEST)
     assert said.start is not None
     assert said.end is not None
-    window_ms = settings.window_max_age_ms + settings.max_future_ms
-    warm_up_ms = duration_ms(request.warm_up, window_ms) if request.warm_up else 0
+    warm_up_ms = _warm_up_ms(settings, request)
     await topics.check(settings)
     reach, notes = await find_reach(settings, position(said.start), position(said.end), warm_up_ms)
     return Plan(
@@ -143,11 +142,22 @@ async def _new_plan(settings: Settings, name: str, request: Request) -> Plan:
     )
 
 
+def _warm_up_ms(settings: Settings, request: Request) -> int:
+    window_ms = settings.window_max_age_ms + settings.max_future_ms
+    return duration_ms(request.warm_up, window_ms) if request.warm_up else 0
+
+
 async def _begin(shadow: Settings, plan: Plan) -> None:
-    """Set the group's offsets, unless it has begun."""
+    """Set the group's offsets, unless it has begun.
+
+    A partition that stands where its warm-up ends is set back: it may have had nothing to read
+    until the replay was extended. If it was warmed up, the same events change nothing again.
+    """
     committed = await topics.committed(shadow)
     missing = {
-        number: reach.first for number, reach in plan.partitions.items() if number not in committed
+        number: reach.first
+        for number, reach in plan.partitions.items()
+        if number not in committed or committed[number] == reach.start > reach.first
     }
     if not missing:
         return

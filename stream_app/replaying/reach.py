@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
+from msgspec.structs import replace
 
 from stream_app.errors import FixSettings
 from stream_app.replaying.plan import Reach
@@ -105,22 +106,49 @@ async def find_reach(
         starts = await source.offsets(start)
         ends = {**source.ends, **await source.offsets(end)}
         starts = {number: min(offset, ends[number]) for number, offset in starts.items()}
-        wanted = await _warm_up_times(source, start, starts, ends, warm_up_ms)
-        firsts = {**starts, **await source.at_times(wanted)}
-        reach = {number: Reach(0, 0, 0) for number in source.begins}
-        reach |= {n: Reach(min(firsts[n], at), at, ends[n]) for n, at in starts.items()}
+        named, notes = await _warmed_up(source, start, starts, ends, warm_up_ms)
+        reach = {number: Reach(0, 0, 0) for number in source.begins} | named
         if not any(each.end > each.start for each in reach.values()):
             raise FixSettings(
                 f"nothing lies between --from and --to: {settings.events_topic} holds "
                 + ", ".join(f"{n}:{b} to {n}:{source.ends[n]}" for n, b in source.begins.items())
             )
-        notes = await _notes(source, reach, wanted, warm_up_ms)
     seen = await visible(settings, [settings.events_topic])
     if "compact" in seen.get(settings.events_topic, {}).get(POLICY, ""):
         notes.append(
             f"{settings.events_topic} is compacted: which earlier events are gone cannot be told"
         )
     return reach, notes
+
+
+async def further(
+    source: SourceLog, planned: Mapping[int, Reach], start: Position, warm_up_ms: int
+) -> tuple[dict[int, Reach], list[str]]:
+    """Return what was planned, up to the present end of the log, and what is new to know of it.
+
+    A partition of which there was nothing to read yet is warmed up as in a first plan. One that
+    ``start`` does not name stays left out.
+    """
+    named = start.offsets if isinstance(start, AtOffsets) else planned
+    ends = {n: max(each.end, source.ends[n]) for n, each in planned.items() if n in named}
+    unread = {n: planned[n].start for n in ends if planned[n].start == planned[n].end}
+    anew, notes = await _warmed_up(source, start, unread, ends, warm_up_ms)
+    moved = {n: replace(planned[n], end=end) for n, end in ends.items()}
+    return {**planned, **moved, **anew}, notes
+
+
+async def _warmed_up(
+    source: SourceLog,
+    start: Position,
+    starts: Mapping[int, int],
+    ends: Mapping[int, int],
+    warm_up_ms: int,
+) -> tuple[dict[int, Reach], list[str]]:
+    """Return what to read of the partitions in ``starts``, and what the owner has to know of it."""
+    wanted = await _warm_up_times(source, start, starts, ends, warm_up_ms)
+    firsts = {**starts, **await source.at_times(wanted)}
+    reach = {n: Reach(min(firsts[n], at), at, ends[n]) for n, at in starts.items()}
+    return reach, await _notes(source, reach, wanted, warm_up_ms)
 
 
 async def _warm_up_times(

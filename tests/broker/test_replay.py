@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 
 from stream_app.replaying.names import plan_topic
+from stream_app.topics import partition_of
 from tests.broker.test_command_line import command
 from tests.conftest import StreamMaker
-from tests.harness.client import Record
+from tests.harness.client import Message, Record
 from tests.harness.load import Load
 from tests.harness.replay import Replay
 from tests.harness.stream import Stream
@@ -155,6 +157,45 @@ def test_a_part_of_the_log_for_some_users_after_a_warm_up(make_stream: StreamMak
         assert at.timestamp_ms >= begin_ms, "published in the warm-up"
     assert reference.users
     assert summary["notes"] == []
+
+
+def test_what_was_empty_or_quiet_at_first_is_read_and_warmed_up_when_extended(
+    make_stream: StreamMaker,
+) -> None:
+    """Partition 0 has nothing at the first plan, partition 1 nothing from ``--from`` on."""
+    stream = make_stream(window_max_age_ms=30 * 86_400_000)
+    hour_ms, begin_ms = 3_600_000, 1_700_000_000_000
+    load = Load(events=1_200, users=60, seed=28, hopeless=0, forget=0, leaving=0)
+    times_ms = range(begin_ms - 2 * hour_ms, begin_ms + 2 * hour_ms, 4 * hour_ms // load.events)
+    early: list[Message] = []
+    later: list[Message] = []
+    for message, time_ms in zip(load.messages(), times_ms, strict=True):
+        number = partition_of(message.key or b"", stream.settings.partitions)
+        is_early = time_ms < begin_ms + hour_ms
+        if (number == 0 and is_early) or (number == 1 and begin_ms <= time_ms < begin_ms + hour_ms):
+            continue
+        (early if is_early else later).append(replace(message, timestamp_ms=time_ms))
+    stream.send(early)
+    arguments = ("--from", str(begin_ms), "--warm-up", "1h")
+    replay = Replay(stream, "quiet", *arguments)
+    replay.start()
+    replay.finished()
+    ends = stream.client.ends(stream.settings.events_topic)
+    assert ends[0] == 0
+    assert replay.committed() == ends
+
+    stream.send(later)
+    extended = Replay(stream, "quiet", "--extend").start()
+    assert isinstance(extended, Replay)
+    summary = extended.finished()
+    assert summary["notes"] == []
+    extended.verify(
+        lambda record: record.timestamp_ms >= begin_ms - hour_ms,
+        lambda record: record.timestamp_ms >= begin_ms,
+    )
+    assert extended.committed() == stream.client.ends(stream.settings.events_topic)
+    assert extended.committed()[0] > 0
+    assert extended.committed()[1] > ends[1]
 
 
 def test_gaps_at_the_end_do_not_make_it_hang_and_a_lost_beginning_is_said(
