@@ -190,6 +190,7 @@ def test_a_pod_is_nobody_and_can_write_to_its_volumes_only(kind: str) -> None:
     pod, container = pod_of(kind), container_of(kind)
     user = int(of("USER")[0].split(":")[0])
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False, "INTEREST_… of a service is refused as a setting"
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == user
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
