@@ -19,6 +19,11 @@ _requests_log = logging.getLogger("aiohttp.server")
 _CLOSE_TIMEOUT_S = 1.0
 """For answers under way when the worker stops: its last checkpoint is done by then."""
 
+_IDLE_S = 75.0
+"""For the next request on a connection, the first one, too: each holds a file descriptor, and
+nothing else ends one on which nothing comes. More than the 60 s for which proxies keep an idle
+connection, or they would send a request on one that is being closed."""
+
 
 class HttpServer:
     """Answers in the worker's own event loop: a handler must not take long, or the stream waits.
@@ -49,7 +54,12 @@ class HttpServer:
         if not self._port:
             return
         _requests_log.addFilter(_is_ours)
-        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S)
+        runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            shutdown_timeout=_CLOSE_TIMEOUT_S,
+            keepalive_timeout=_IDLE_S,
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()

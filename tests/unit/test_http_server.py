@@ -17,6 +17,7 @@ from stream_app.local_ports import HOST, free_port
 from stream_app.serving.server import HttpServer
 from stream_app.settings import Settings
 from stream_app.worker import Worker
+from tests.harness.deadline import PATIENCE_S
 
 
 async def _hello(_: web.Request) -> web.Response:
@@ -57,6 +58,40 @@ async def test_what_is_no_http_is_refused_without_a_traceback(
         writer.close()
     await server.stop()
     assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /hello HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_connection_on_which_no_request_comes_is_closed(
+    said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether nothing comes at all, or a beginning and never the rest."""
+    monkeypatch.setattr("stream_app.serving.server._IDLE_S", 0.1)
+    port = free_port()
+    server = _server(port)
+    await server.start()
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(said)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await reader.read() == b""
+    writer.close()
+    await server.stop()
+
+
+async def test_a_connection_that_had_an_answer_is_closed_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream_app.serving.server._IDLE_S", 0.1)
+    port = free_port()
+    server = _server(port)
+    await server.start()
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        said = await reader.read()
+    assert said.startswith(b"HTTP/1.1 200")
+    assert said.endswith(b"hello")
+    writer.close()
+    await server.stop()
 
 
 def test_it_is_off_and_for_this_machine_alone_unless_told_otherwise() -> None:
