@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from stream_app.settings import Settings
 
 LEAST_TOKEN_CHARS = 16
 """Of 64 different ones, 2^96 tokens: nobody guesses one in any time."""
+_TOKEN = re.compile(rf"[\x21-\x7e]{{{LEAST_TOKEN_CHARS},}}")
+"""What comes through a header unchanged: of a space at an end nobody knows whether it is meant."""
 _BURST_S = 2
 _SCHEME = "bearer "
 
@@ -26,16 +29,18 @@ def token_of(settings: Settings) -> str:
     """Return the API's token.
 
     Raises:
-        FixSettings: its file cannot be read, or it is too short to be a secret.
+        FixSettings: its file cannot be read, it is too short to be a secret, or it would not come
+            through a header as it is.
     """
     token = settings.api_token.get_secret_value()
     name = "api_token"
     if settings.api_token_file is not None:
         token, name = first_line(settings.api_token_file, "api_token_file"), "api_token_file"
-    if len(token) < LEAST_TOKEN_CHARS or not (token.isascii() and token.isprintable()):
+    if not _TOKEN.fullmatch(token):
         raise FixSettings(
-            f"{name} must hold {LEAST_TOKEN_CHARS} or more printable ASCII characters, found "
-            f"{len(token)}: make one with `openssl rand -base64 32`"
+            f"{name} must hold {LEAST_TOKEN_CHARS} or more printable ASCII characters and no space,"
+            f" not even at its ends; found {len(token)} characters: make one with "
+            "`openssl rand -base64 32`"
         )
     return token
 

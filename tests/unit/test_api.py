@@ -14,6 +14,7 @@ from aiokafka.structs import ConsumerRecord
 from state import codec
 from state.event import Event, EventType
 from stream_app.api import openapi, patience, service
+from stream_app.api.admission import Token, token_of
 from stream_app.encoder_process import EncoderFailed
 from stream_app.errors import FixSettings
 from stream_app.partition import Forgotten
@@ -84,13 +85,35 @@ async def test_without_the_token_nothing_is_said_of_what_there_is(
     assert (status, said["error"]) == (401, "unauthorized")
 
 
-@pytest.mark.parametrize("token", ["", "fifteen-letters", "sixteen-letters\x07-or-more"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "fifteen-letters",
+        "sixteen-letters\x07-or-more",
+        " sixteen-letters-or-more",
+        "sixteen-letters-or-more ",
+        "sixteen-letters\tor-more",
+        "sixteen letters or more",
+        "sechzehn-Zeichen-für-alle",
+    ],
+)
 def test_a_token_that_is_none_is_told_of_at_the_start(tmp_path: Path, token: str) -> None:
     file = tmp_path / "token"
     file.write_text(token + "\n")
     with pytest.raises(FixSettings, match="api_token_file") as caught:
         ServedApi(tmp_path, {}, api_token="", api_token_file=file)
     assert not token or token not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if token:
+        with pytest.raises(FixSettings, match=r"^api_token must hold 16 or more .* no space"):
+            ServedApi(tmp_path, {}, api_token=token)
+
+
+def test_every_character_that_a_header_carries_may_be_in_a_token(tmp_path: Path) -> None:
+    token = "".join(map(chr, range(0x21, 0x7F)))
+    served = ServedApi(tmp_path, {}, api_token=token)
+    assert Token(token_of(served.settings)).opens(f"Bearer {token}")
 
 
 async def test_more_requests_than_allowed_are_told_when_to_come_again(tmp_path: Path) -> None:
