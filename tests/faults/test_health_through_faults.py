@@ -33,6 +33,7 @@ from tests.harness.stream import Stream
 pytestmark = pytest.mark.faults
 
 LOAD = Load(events=2_000, users=50, poison=0.05)
+RESTORE_S = 4.0
 
 
 class Answer(NamedTuple):
@@ -183,27 +184,38 @@ def test_health_and_readiness_are_right_whatever_happens(
 
 
 def test_a_worker_that_restores_or_was_frozen_is_not_ready_until_it_works_again(
-    stream: Stream,
+    proxied: Stream, kafka: ProxiedKafka
 ) -> None:
-    port = free_port()
-    asked = Asked(port)
+    stream = proxied
+    asked = Asked(stream.settings.http_port)
     stream.publish(LOAD.catalogue())
     messages = LOAD.messages()
-    worker = stream.worker(http_port=port)
+    worker = stream.worker()
     asked.until("/ready", 200)
     stream.send(messages[:1000])
     stream.drain()
 
     worker.kill()
     empty(worker.datadir)
+    # So slow that the changelog is on its way for a few seconds, a hundred times as long as it
+    # takes to ask; where it ends is known before.
+    records = stream.changelog()
+    changelog_bytes = sum(len(record.value or b"") for record in records)
+    kafka.proxy.change(Weather(bytes_per_s=changelog_bytes / RESTORE_S))
     worker.start()
-    (first, *_, last) = [each for each in asked.until("/ready", 200) if each.status]
-    assert first.status == 503
-    assert "is starting" in first.reasons()
+    answers = [each for each in asked.until("/ready", 200) if each.status]
+    kafka.proxy.change(FAIR)
+    assert answers[0].status == 503
+    assert "is starting" in answers[0].reasons()
     assert asked.get("/health").status == 200
-    said = json.loads(last.body)
-    assert said["partitions"] == list(range(stream.settings.partitions))
-    assert said["recovery_remaining_records"] == 0
+    said = [json.loads(each.body) for each in answers]
+    assert said[-1]["partitions"] == list(range(stream.settings.partitions))
+    left = [each["recovery_remaining_records"] for each in said]
+    most = max(left)
+    assert 0 < most <= len(records)
+    restoring = answers[left.index(most)]
+    assert f"windows are being restored: {most} changelog records" in restoring.reasons()
+    assert left[-1] == 0
 
     worker.freeze()
     assert asked.get("/health").status == 0  # nobody answers: a probe's time is over
