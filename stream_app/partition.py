@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord
@@ -109,16 +110,17 @@ class Partition:
         return None if stored is None else codec.decode(stored)
 
     def cool(self, most: int) -> None:
-        """Let the longest-held windows go from memory until ``most`` are left.
+        """Let the longest-held windows go from memory where there are more than ``most``.
 
+        An eighth of ``most`` goes beyond that, so that not every RecordBatch has to look for some.
         Windows that still want storing or publishing stay: the table has older ones.
         """
         excess = len(self.hot) - most
         if excess <= 0:
             return
         busy = self.dirty.keys() | self.storing.keys() | self.touched.keys()
-        idle = [key for key in self.hot if key not in busy]
-        for key in idle[:excess]:
+        idle = (key for key in self.hot if key not in busy)
+        for key in list(islice(idle, excess + most // 8)):
             del self.hot[key]
 
     def touch_again(self, states: dict[bytes, State]) -> None:
