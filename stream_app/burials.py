@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from stream_app.dead_letters import DeadLetter
@@ -38,14 +38,21 @@ class Burials:
     """Sends dead letters, and does not give up."""
 
     def __init__(
-        self, settings: Settings, producer: BatchProducer, counts: Counts, meters: Meters
+        self,
+        settings: Settings,
+        producer: BatchProducer,
+        counts: Counts,
+        meters: Meters,
+        fail: Callable[[BaseException], None],
     ) -> None:
+        """``fail`` is told of what no retry mends and nobody waits for."""
         self._topic = settings.dead_letters_topic
         self._tell_whose = settings.log_personal_data
         self._pseudonyms = settings.pseudonyms()
         self._producer = producer
         self._counts = counts
         self._meters = meters
+        self._fail = fail
         self._alone: set[asyncio.Task[None]] = set()
         self.last: deque[Buried] = deque(maxlen=_LAST)
         """Acknowledged ones, the newest last."""
@@ -54,11 +61,24 @@ class Burials:
         """Send dead letters of a partition; its next checkpoint waits for them."""
         partition.deliver(self._deliver(letters, partition))
 
+    async def bury_items(self, letters: Sequence[DeadLetter]) -> None:
+        """Send what is no item, and return once it is acknowledged.
+
+        Raises:
+            KafkaRefuses: an ACL is missing; trying again would not help.
+        """
+        await self._deliver(letters, None)
+
     def bury_alone(self, letter: DeadLetter) -> None:
-        """Send a dead letter that belongs to no source partition: a bad item, a poison text."""
+        """Send a dead letter that belongs to no source partition and no record: a poison text."""
         task = asyncio.create_task(self._deliver([letter], None))
         self._alone.add(task)
-        task.add_done_callback(self._alone.discard)
+        task.add_done_callback(self._on_alone_done)
+
+    def _on_alone_done(self, task: asyncio.Task[None]) -> None:
+        self._alone.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     async def stop(self) -> None:
         """Give up what is still on its way and belongs to no partition."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -61,8 +61,9 @@ class Catalogue:
         max_text_chars: int,
         isolation_level: str,
         changed: Callable[[Sequence[str]], None],
-        bury: Callable[[DeadLetter], None],
+        bury: Callable[[Sequence[DeadLetter]], Awaitable[None] | None],
     ) -> None:
+        """``bury`` takes what is no item; if it returns something, reading on waits for that."""
         self._path = path
         self._db, damage = database.open_or_rebuild(path, lambda: _opened(path))
         if damage:
@@ -110,7 +111,7 @@ class Catalogue:
                 behind += max(0, end - await consumer.position(tp))
             if not behind:
                 break
-            self._apply(await consumer.getmany(timeout_ms=500))
+            await self._apply(await consumer.getmany(timeout_ms=500))
             now = asyncio.get_running_loop().time()
             if now - said_at > _PROGRESS_EVERY_S:
                 said_at = now
@@ -121,23 +122,32 @@ class Catalogue:
         """Take up changes of the topic, for ever."""
         assert self._consumer is not None, "start() comes first"
         while True:
-            self._apply(await self._consumer.getmany(timeout_ms=1000))
+            await self._apply(await self._consumer.getmany(timeout_ms=1000))
 
-    def _apply(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> None:
-        """Write fetched items and the offsets they reach to in one batch."""
+    async def _apply(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        """Write fetched items and the offsets they reach to in one batch.
+
+        What is no item is buried before: behind the offset nobody would look for it again.
+        """
         if not fetched:
             return
         batch = rocksdict.WriteBatch(raw_mode=True)
         now: dict[str, _Stored] = {}
+        refused: list[DeadLetter] = []
         for tp, records in fetched.items():
             for record in records:
                 try:
                     item_id, stored = self._item(record)
                 except item_record.REFUSALS as error:
-                    self._refuse(record, str(error))
+                    refused.append(_letter(record, str(error)))
                 else:
                     now[item_id] = stored
             batch.put(_OFFSET + b"%d" % tp.partition, b"%d" % (records[-1].offset + 1))
+        if refused:
+            self._counts.items_refused += len(refused)
+            delivered = self._bury(refused)
+            if delivered is not None:
+                await delivered
         ids = [item_id.encode() for item_id in now]
         texts, media = (self._get([kind + each for each in ids]) for kind in (_ITEM, _MEDIA))
         before = [_Stored(*old) for old in zip(texts, media, strict=True)]
@@ -163,20 +173,6 @@ class Catalogue:
         media = item.media()
         text = item.text[: self._max_text_chars].encode()
         return item.item_id, _Stored(text, None if media is None else media.tobytes())
-
-    def _refuse(self, record: ConsumerRecord, detail: str) -> None:
-        self._counts.items_refused += 1
-        self._bury(
-            DeadLetter(
-                record.key,
-                record.value,
-                "invalid-item",
-                detail,
-                record.topic,
-                record.partition,
-                record.offset,
-            )
-        )
 
     def texts(self, item_ids: Sequence[str]) -> list[str | None]:
         """Return each item's text, ``None`` where the catalogue has none (yet)."""
@@ -222,3 +218,8 @@ class Catalogue:
             await self._consumer.stop()
             self._consumer = None
         database.closed(self._db, self._path)
+
+
+def _letter(record: ConsumerRecord, detail: str) -> DeadLetter:
+    place = record.topic, record.partition, record.offset
+    return DeadLetter(record.key, record.value, "invalid-item", detail, *place)

@@ -68,7 +68,7 @@ def join(
         max_text_chars=settings.max_text_chars,
         isolation_level=settings.isolation_level,
         changed=on_items_changed,
-        bury=burials.bury_alone,
+        bury=burials.bury_items,
     )
     encoder = WindowEncoder(
         encoder_process,

@@ -63,7 +63,7 @@ class Worker:
         self._datadir = Datadir(settings.datadir)
         self._status = StatusFile(settings.datadir / "status.json", self._describe)
         self._producer = BatchProducer(settings.kafka, settings.delivery_timeout_s)
-        self._burials = Burials(settings, self._producer, self.counts, self._meters)
+        self._burials = Burials(settings, self._producer, self.counts, self._meters, self._fail)
         self._encoder_process = EncoderProcess(
             settings.encoder_config(),
             start_timeout_s=settings.encoder_start_timeout_s,
