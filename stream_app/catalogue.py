@@ -3,12 +3,17 @@ one), in a RocksDB of its own.
 
 Read from its beginning with a plain consumer, a batch at a time, the offsets stored beside the
 texts; then followed live. Every worker has the whole of it, for any user may meet any item.
+
+A deleted item is a tombstone, and Kafka keeps one for a time only (``delete.retention.ms``): a
+database that was last at the topic's end longer ago than half of that is begun anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,6 +27,7 @@ from encoders.interface import Float32
 from state import database
 from stream_app import item_record
 from stream_app.dead_letters import DeadLetter
+from stream_app.delivery.window_table import is_too_old
 from stream_app.kafka_access import Brokers, client_options
 from stream_app.status import Counts
 
@@ -31,8 +37,11 @@ _ITEM = b"i"
 _MEDIA = b"m"
 _OFFSET = b"o"
 _PUBLISHED = b"p"
+_AS_OF = b"t"
 _BATCH_RECORDS = 2000
 _PROGRESS_EVERY_S = 5.0
+_AS_OF_EVERY_MS = 60_000
+"""A minute more or less is nothing beside the days that a database may be old."""
 
 
 class _Stored(NamedTuple):
@@ -46,6 +55,39 @@ def _opened(path: Path) -> rocksdict.Rdict:
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     return rocksdict.Rdict(str(path), options=options)
+
+
+def _young(path: Path, topic: str) -> rocksdict.Rdict:
+    """Open the database; one that is damaged, or may lack a tombstone, is begun anew."""
+    db, damage = database.open_or_rebuild(path, lambda: _opened(path))
+    if damage:
+        log.error("%s was damaged and is read anew from %s: %s", path, topic, damage)
+    now_ms = _now_ms()
+    with database.told_apart(path):
+        if is_too_old(_as_of_ms(db), now_ms):
+            if next(iter(db.keys()), None) is not None:
+                log.warning(
+                    "%s is read anew from %s: it was last at the end of it too many days ago, or "
+                    "notes no time, and may hold items deleted meanwhile",
+                    path,
+                    topic,
+                )
+                db.close()
+                shutil.rmtree(path, ignore_errors=True)
+                db = _opened(path)
+            # What is read from now on is in the topic now; so is, or will be, what ends it.
+            db.put(_AS_OF, b"%d" % now_ms)
+    return db
+
+
+def _as_of_ms(db: rocksdict.Rdict) -> int | None:
+    """Return the time up to which all deletions count, ``None`` in one of a version before."""
+    stored = db.get(_AS_OF)
+    return None if stored is None else int(stored)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class Catalogue:
@@ -65,9 +107,7 @@ class Catalogue:
     ) -> None:
         """``bury`` takes what is no item; if it returns something, reading on waits for that."""
         self._path = path
-        self._db, damage = database.open_or_rebuild(path, lambda: _opened(path))
-        if damage:
-            log.error("%s was damaged and is read anew from %s: %s", path, topic, damage)
+        self._db = _young(path, topic)
         self._topic = topic
         self._bootstrap_servers = bootstrap_servers
         self._counts = counts
@@ -123,6 +163,23 @@ class Catalogue:
         assert self._consumer is not None, "start() comes first"
         while True:
             await self._apply(await self._consumer.getmany(timeout_ms=1000))
+            await self._renew(self._consumer)
+
+    async def _renew(self, consumer: AIOKafkaConsumer) -> None:
+        """Say up to when nothing lies behind our offsets, if we are at the end of the topic.
+
+        That is when the broker last told where the end is; one that does not answer tells nothing.
+        """
+        told_ms = []
+        for tp in consumer.assignment():
+            end = consumer.highwater(tp)
+            if end is None or await consumer.position(tp) < end:
+                return
+            told_ms.append(consumer.last_poll_timestamp(tp))
+        with database.told_apart(self._path):
+            as_of_ms = _as_of_ms(self._db) or 0
+            if told_ms and min(told_ms) - as_of_ms >= _AS_OF_EVERY_MS:
+                self._db.put(_AS_OF, b"%d" % min(told_ms))
 
     async def _apply(self, fetched: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         """Write fetched items and the offsets they reach to in one batch.

@@ -35,10 +35,12 @@ _COMPACT = {
 """Kafka never compacts the segment it writes to. With its defaults, a gigabyte or a week, a topic
 of eight partitions would hold eight gigabytes of the past before the first of it goes. An hour is
 for quiet topics, and after a day a deleted user's records go however few others there are."""
-CHANGELOG_TOMBSTONES_MS = 7 * 86_400_000
-"""A worker that comes back with a database of its own reads the changelog from where it left off;
-away for longer than tombstones are kept, it would still have who was deleted meanwhile. So it uses
-no database older than half of this (``delivery.window_table``) and restores from the beginning."""
+TOMBSTONES_MS = 7 * 86_400_000
+"""A worker that comes back with databases of its own reads the changelog and the items topic from
+where it left off; away for longer than tombstones are kept, it would still have what was deleted
+meanwhile. So it uses no database older than half of this (``delivery.window_table``,
+``catalogue``) and reads from the beginning."""
+_KEPT_TOMBSTONES = {"delete.retention.ms": str(TOMBSTONES_MS)}
 
 _COMPACTION_LAG_SESSIONS = 6
 
@@ -59,7 +61,7 @@ def _changelog_configs(settings: Settings) -> dict[str, str]:
     return {
         **_COMPACT,
         "min.compaction.lag.ms": str(lag_ms),
-        "delete.retention.ms": str(CHANGELOG_TOMBSTONES_MS),
+        **_KEPT_TOMBSTONES,
     }
 
 
@@ -81,7 +83,7 @@ def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
         TopicSpec(name, settings.partitions, settings.replication_factor, by_user, dict(configs))
         for name, by_user, configs in (
             (settings.events_topic, True, _DELETE),
-            (settings.items_topic, False, _COMPACT),
+            (settings.items_topic, False, _COMPACT | _KEPT_TOMBSTONES),
             (settings.changelog_topic, True, _changelog_configs(settings)),
             (settings.updates_topic, True, _COMPACT),
             (settings.item_vectors_topic, False, _COMPACT),

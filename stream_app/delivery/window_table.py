@@ -15,11 +15,11 @@ from faust.types import TP
 from state import codec, era
 from state.table import ChangelogRecord, PartitionTable, open_or_rebuild
 from stream_app.delivery.app import BatchApp
-from stream_app.topics import CHANGELOG_TOMBSTONES_MS
+from stream_app.topics import TOMBSTONES_MS
 
 APPLIED_OFFSET_HEADER = "applied_offset"
 
-DATABASE_MAX_AGE_MS = CHANGELOG_TOMBSTONES_MS // 2
+DATABASE_MAX_AGE_MS = TOMBSTONES_MS // 2
 """A database that was last in step with the changelog longer ago is begun anew. The other half is
 for clocks that differ and for a restore that takes long: it has to come to the tombstones while
 they are there."""

@@ -22,7 +22,7 @@ from stream_app.delivery.window_table import (
     WindowStore,
     is_too_old,
 )
-from stream_app.topics import CHANGELOG_TOMBSTONES_MS
+from stream_app.topics import TOMBSTONES_MS
 
 CACHE_BYTES = 1 << 20
 DAY_MS = 86_400_000
@@ -67,7 +67,7 @@ def fetched(offset: int, timestamp: int, value: bytes | None = WINDOW) -> Any:
 
 def test_no_database_is_used_that_tombstones_may_have_outlived() -> None:
     now = now_ms()
-    assert 2 * DATABASE_MAX_AGE_MS <= CHANGELOG_TOMBSTONES_MS
+    assert 2 * DATABASE_MAX_AGE_MS <= TOMBSTONES_MS
     assert not is_too_old(now - DATABASE_MAX_AGE_MS, now)
     assert is_too_old(now - DATABASE_MAX_AGE_MS - 1, now)
     assert is_too_old(now + DATABASE_MAX_AGE_MS + 1, now), "a clock was wrong"

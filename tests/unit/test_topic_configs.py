@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stream_app.delivery.window_table import DATABASE_MAX_AGE_MS
 from stream_app.settings import Settings
 from stream_app.topic_settings import differing
 from stream_app.topics import topic_specs
@@ -34,6 +35,16 @@ def test_the_changelog_keeps_what_repairs_a_frozen_workers_writes() -> None:
     assert int(changelog["min.compaction.lag.ms"]) == 60_000
     assert int(changelog["min.compaction.lag.ms"]) < int(changelog["max.compaction.lag.ms"])
     assert int(changelog["delete.retention.ms"]) == 7 * 86_400_000
+
+
+def test_the_items_topic_keeps_tombstones_for_workers_that_were_away() -> None:
+    items = SPECS[SETTINGS.items_topic]
+    assert int(items["delete.retention.ms"]) >= 2 * DATABASE_MAX_AGE_MS
+    specs = [spec for spec in topic_specs(SETTINGS) if spec.name == SETTINGS.items_topic]
+    of_kafka = items | {"delete.retention.ms": "86400000"}
+    assert differing(specs, {SETTINGS.items_topic: of_kafka}) == [
+        f"{SETTINGS.items_topic} has delete.retention.ms=86400000, expected 604800000 or more"
+    ]
 
 
 def test_longer_than_asked_is_fine_and_shorter_is_told_of() -> None:
