@@ -258,6 +258,19 @@ class Catalogue:
         with database.told_apart(self._path):
             self._db.write(batch)
 
+    def marked(self) -> Iterator[str]:
+        """Yield the items that have a mark, by item id."""
+        for key, _ in self._scan(_PUBLISHED):
+            yield key[1:].decode()
+
+    def unmark(self, item_ids: Iterable[str]) -> None:
+        """Forget that these items' vectors were published."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for item_id in item_ids:
+            batch.delete(_PUBLISHED + item_id.encode())
+        with database.told_apart(self._path):
+            self._db.write(batch)
+
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
         with database.told_apart(self._path):
             return cast(list[bytes | None], self._db.get(cast(list[Any], keys)))

@@ -53,12 +53,16 @@ class Holding:
         """Return the partitions that are ours: while stopping, Faust closes their tables."""
         return [partition for partition in self.partitions.values() if not partition.revoked]
 
-    async def begin(self) -> None:
-        """Begin with the partitions whose windows Faust has just restored."""
+    async def begin(self) -> list[int]:
+        """Begin with the partitions whose windows Faust has just restored.
+
+        Returns their numbers; some may have left us again before all is done.
+        """
         self.drop()
         actives = self._app.assignor.assigned_actives()
         topic = self._settings.events_topic
-        for number in sorted(tp.partition for tp in actives if tp.topic == topic):
+        numbers = sorted(tp.partition for tp in actives if tp.topic == topic)
+        for number in numbers:
             partition = Partition(number, self._table.partition(number))
             if self._bounds is not None:
                 partition.warming_up = self._bounds.is_warm_up(number, 0)
@@ -66,6 +70,7 @@ class Holding:
             self.partitions[number] = partition
         await self._own_updates(list(self.partitions.values()))
         self.parts.rounds.want()
+        return numbers
 
     async def _own_updates(self, partitions: Sequence[Partition]) -> None:
         """Outdo what a former owner, perhaps our former self, wrote of late to our updates.

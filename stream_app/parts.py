@@ -120,6 +120,7 @@ def join(
         encoder,
         producer,
         ours,
+        lease,
         counts,
         topic=settings.item_vectors_topic,
         model_id=info.model_id,

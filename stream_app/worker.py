@@ -114,10 +114,10 @@ class Worker:
             self._fail(error)
 
     async def _begin(self) -> None:
-        await self._holding.begin()
+        assigned = await self._holding.begin()
         self.state = "running"
         log.info("Partitions assigned and restored: %s", sorted(self._holding.partitions) or "none")
-        self._joined().item_vectors.want()
+        self._joined().item_vectors.want(assigned)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         self.state = "rebalancing"
@@ -274,7 +274,7 @@ class Worker:
     def _on_items_changed(self, item_ids: Sequence[str]) -> None:
         parts = self._joined()
         arrived = parts.encoder.items_changed(item_ids)
-        parts.item_vectors.want()
+        parts.item_vectors.changed(item_ids)
         if arrived:
             self._spawn(self._holding.touch_holders(arrived))
 

@@ -160,7 +160,7 @@ async def test_one_that_tombstones_may_have_outlived_is_read_anew(
         age(before, days)
     catalogue = make()
     assert (offset(catalogue), catalogue.known) == (0, 0)
-    assert catalogue.published(["deleted"]) == [None]
+    assert list(catalogue.marked()) == []
     (line,) = caplog.messages
     assert "is read anew" in line
     await catalogue._apply({TP: [record(9, "b", "stove")]})
@@ -209,3 +209,12 @@ async def test_idle_polls_renew_it(make: Maker) -> None:
         while as_of_ms(catalogue) != consumer.told_ms:  # noqa: ASYNC110 - a database tells nobody
             await asyncio.sleep(0.001)
     following.cancel()
+
+
+async def test_marks_are_listed_and_taken_back(make: Maker) -> None:
+    catalogue = make()
+    await catalogue._apply({TP: [record(0, "a", "tent"), record(1, "b", "stove")]})
+    catalogue.mark_published([("a", b"1"), ("b", b"2")])
+    assert list(catalogue.marked()) == ["a", "b"]
+    catalogue.unmark(["a"])
+    assert catalogue.published(["a", "b"]) == [None, b"2"]
