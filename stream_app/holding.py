@@ -48,6 +48,8 @@ class Holding:
         self._table = table
         self._fail = fail
         self.partitions: dict[int, Partition] = {}
+        self._arrived: set[str] = set()
+        self._arrival = asyncio.Event()
 
     def ours(self) -> list[Partition]:
         """Return the partitions that are ours: while stopping, Faust closes their tables."""
@@ -149,11 +151,25 @@ class Holding:
         except (DatabaseDamaged, DatabaseFull) as error:
             self._fail(error)
 
-    async def touch_holders(self, item_ids: set[str]) -> None:
-        """Publish anew the users whose windows held these items before their texts were known.
+    def items_arrived(self, item_ids: set[str]) -> None:
+        """Say that the texts of these items, looked up before in vain, are known now."""
+        if item_ids:
+            self._arrived |= item_ids
+            self._arrival.set()
 
-        Users whose windows are not in memory get the text with their next event.
+    async def touch_holders(self) -> None:
+        """Publish anew the users whose windows held items before their texts were known, for ever.
+
+        One look at all windows is for all that arrived since the last one. Users whose windows
+        are not in memory get the text with their next event.
         """
+        while True:
+            await self._arrival.wait()
+            self._arrival.clear()
+            item_ids, self._arrived = self._arrived, set()
+            await self._touch_holders(item_ids)
+
+    async def _touch_holders(self, item_ids: set[str]) -> None:
         for partition in list(self.partitions.values()):
             for count, (key, window) in enumerate(list(partition.hot.items())):
                 if count % 1000 == 999:

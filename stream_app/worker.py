@@ -162,6 +162,7 @@ class Worker:
             parts.rounds.run(),
             parts.checkpoints.run(),
             self._holding.look_after_idle(),
+            self._holding.touch_holders(),
             parts.sweep.run(),
             topic_watch.watch(settings),
             *(self._api.begin(parts, info) if self._api else ()),
@@ -275,8 +276,7 @@ class Worker:
         parts = self._joined()
         arrived = parts.encoder.items_changed(item_ids)
         parts.item_vectors.changed(item_ids)
-        if arrived:
-            self._spawn(self._holding.touch_holders(arrived))
+        self._holding.items_arrived(arrived)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
