@@ -32,4 +32,7 @@ def run_fingerprint(settings: TrainingSettings, data: str, text_id: str) -> str:
     ``data`` is :func:`data_fingerprint`, ``text_id`` the text model's content hash.
     """
     said = msgspec.json.encode(settings, order="deterministic")
-    return hashlib.sha256(said + data.encode() + text_id.encode()).hexdigest()
+    # The context's scales are made anew at each start. In an earlier version they were of some
+    # windows: weights trained under those must not go on under these.
+    scaled = b"by all windows" if settings.context else b""
+    return hashlib.sha256(said + data.encode() + text_id.encode() + scaled).hexdigest()

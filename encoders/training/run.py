@@ -25,7 +25,6 @@ import torch
 
 from encoders import interest_folder
 from encoders.config import EncoderConfig, InterestConfig
-from encoders.context_features import FEATURES
 from encoders.errors import EncoderConfigInvalid, TrainingDataInvalid
 from encoders.evaluation.interactions import NO_ITEM, Interactions
 from encoders.evaluation.splits import Part, Questions, leave_last_out
@@ -35,21 +34,18 @@ from encoders.model_files import save_text_model
 from encoders.text_encoder import TextEncoder
 from encoders.training.causal_pass import CausalPass, FrozenTexts, Texts
 from encoders.training.checkpoints import Progress
+from encoders.training.context_moments import context_moments
 from encoders.training.events import TrainingEvents, training_events
 from encoders.training.fingerprint import data_fingerprint, run_fingerprint
 from encoders.training.settings import TrainingSettings
 from encoders.training.start import start_config, start_tensors
 from encoders.training.texts import TextTable, media_table, text_table
 from encoders.training.trainer import Journal, Task, Trainer
-from encoders.training.windows import batch_of
 
 SETTINGS_FILE = "training.json"
 METRICS_FILE = "metrics.json"
 WORK_FOLDER = "training"
 TEXT_MODEL_FOLDER = "text-model"
-
-_SAMPLED_STRETCHES = 512
-"""Windows from which the context's means and deviations are taken: some ten thousand events."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +147,13 @@ def start_model(
     text: TextEncoder,
 ) -> CausalPass:
     """Return the untrained model of ``settings``, ready for the loop."""
-    features = _sampled_features(settings, config, events)
+    moments = context_moments(events, settings, config.session_gap_ms) if config.context else None
     media = None
     if config.media_dimensions:
         assert data.media is not None
         media, of_media = media_table(data.media, len(data.texts))
         table = replace(table, tensors=table.tensors | of_media)
-    tensors = start_tensors(settings, config, table, data.texts, events, features)
+    tensors = start_tensors(settings, config, table, data.texts, events, moments)
     model = InterestModel(
         config,
         settings.dimensions,
@@ -216,19 +212,6 @@ def _save_model(folder: Path, config: InterestConfig, model: CausalPass, text: T
         save_text_model(own, text.folder, model.texts.merged())
         config = msgspec.structs.replace(config, text_model_id=text.content_id_of(own))
     interest_folder.save(folder, config, tensors)
-
-
-def _sampled_features(
-    settings: TrainingSettings, config: InterestConfig, events: TrainingEvents
-) -> Float32:
-    if not config.context:
-        return np.zeros((1, len(FEATURES)), dtype=np.float32)
-    generator = np.random.default_rng(settings.seed)
-    several = msgspec.structs.replace(settings, batch_windows=_SAMPLED_STRETCHES)
-    stretches = events.batches(several, generator)[0]
-    windows = batch_of(events, stretches, config.session_gap_ms, context=True).windows
-    assert windows.features is not None
-    return windows.features
 
 
 def _until(data: TrainingData, settings: TrainingSettings) -> TrainingData:

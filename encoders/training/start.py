@@ -1,6 +1,6 @@
 """The model as it is before the first step: configuration and tensors.
 
-Legend: N items, M items met in training, T text dimensions, D of the vectors, F context features.
+Legend: N items, M items met in training, T text dimensions, D of the vectors.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import torch
 
 from encoders.config import InterestConfig, SequenceConfig
 from encoders.context_features import FEATURES
-from encoders.interface import GRANULARITIES, MEDIA, Float32
+from encoders.interface import GRANULARITIES, MEDIA
 from encoders.item_tower import residual_key
 from encoders.sequence_reader import SequenceReader
 from encoders.tokens import TEXT
+from encoders.training.context_moments import ContextMoments
 from encoders.training.events import TrainingEvents
 from encoders.training.settings import TrainingSettings
 from encoders.training.texts import TextTable
@@ -27,6 +28,9 @@ Tensors = dict[str, torch.Tensor]
 
 _CONTEXT_HIDDEN = 64
 """Three times the features: the tanh branch of so few numbers gains nothing from more."""
+_LEAST_DEVIATION = 0.01
+"""Of shares and logarithms: that of a share which is 1 once in 10,000 events. Scaled to deviation
+1, a rarer one would drown all others where it comes."""
 _START_SCALE = 3.0
 """Logarithm of 20: cosines of -1 to 1 then spread over the logits that a softmax over thousands of
 items needs; it is learned from there."""
@@ -68,11 +72,11 @@ def start_tensors(
     table: TextTable,
     texts: Sequence[str],
     events: TrainingEvents,
-    features: Float32,
+    moments: ContextMoments | None,
 ) -> Tensors:
     """Return every tensor of the model, the random ones drawn by the settings' seed.
 
-    ``texts`` are those of the table, ``features`` [P, F] a sample of the context's.
+    ``texts`` are those of the table, ``moments`` the context's, None where it takes no part.
     """
     draw = _Drawing(settings.seed)
     dimensions = settings.dimensions
@@ -96,9 +100,9 @@ def start_tensors(
         tensors |= {f"reader.{name}": t.detach() for name, t in reader.state_dict().items()}
     tensors |= _projections(settings, config, draw, of_text, tensors.get("tower.media.V"))
     tensors |= _fusion(settings, config, draw)
-    if settings.context:
+    if moments is not None:
         searches = bool((events.types == TYPE_CODES[EventType.SEARCH]).any())
-        tensors |= _context(draw, dimensions, features, text_width if searches else 0)
+        tensors |= _context(draw, dimensions, moments, text_width if searches else 0)
     tensors |= _score(settings, events)
     return tensors
 
@@ -145,15 +149,14 @@ def _fusion(settings: TrainingSettings, config: InterestConfig, draw: _Drawing) 
     return tensors
 
 
-def _context(draw: _Drawing, dimensions: int, features: Float32, query_width: int) -> Tensors:
+def _context(draw: _Drawing, dimensions: int, moments: ContextMoments, query_width: int) -> Tensors:
     tensors = draw.perceptron("context", len(FEATURES), dimensions, _CONTEXT_HIDDEN, "d")
     tensors["context.W"].zero_()
     tensors["context.V"].zero_()
-    deviation = features.std(axis=0, dtype=np.float64)
+    deviation = moments.deviation
     # A feature that never changes says nothing, and must not once it does in the stream.
-    scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 0.0)
-    mean = features.mean(axis=0, dtype=np.float64)
-    tensors["context.mean"] = torch.from_numpy(mean.astype(np.float32))
+    scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, _LEAST_DEVIATION), 0.0)
+    tensors["context.mean"] = torch.from_numpy(moments.mean.astype(np.float32))
     tensors["context.scale"] = torch.from_numpy(scale.astype(np.float32))
     if query_width:
         tensors["context.Q"] = torch.zeros(dimensions, query_width)
