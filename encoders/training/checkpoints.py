@@ -33,6 +33,7 @@ class EpochReport(msgspec.Struct, frozen=True):
     learning_rate: float
     """At its end."""
     seconds: float
+    """Of its steps, without the evaluation."""
     masked: bool = False
     """Whether it was one of masked events."""
     metrics: dict[str, float] | None = None

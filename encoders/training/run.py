@@ -70,7 +70,7 @@ def train(
     """Train a model on ``data``, write ``folder``, and return what ``metrics.json`` says.
 
     With ``resume`` a run of the same settings and data that was cut off in this folder goes on
-    where its last epoch ended.
+    where its last epoch ended; its ``seconds`` then hold those epochs' own, too.
 
     Raises:
         TrainingDataInvalid, TrainingDiverged, EncoderConfigInvalid: with one line that says why.
@@ -108,11 +108,12 @@ def train(
     trainer = Trainer(task, model, journal)
     if resume:
         trainer.resume()
+    earlier_s = sum(report.seconds for report in trainer.progress.history)
     progress = trainer.run()
     _save_model(folder, config, model, text)
     (folder / SETTINGS_FILE).write_bytes(_json(settings))
     report = _report(progress, data_id, interactions.interactions, events, table, text)
-    report["seconds"] = round(time.perf_counter() - started, 1)
+    report["seconds"] = round(earlier_s + time.perf_counter() - started, 1)
     (folder / METRICS_FILE).write_bytes(_json(report))
     return report
 
