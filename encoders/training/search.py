@@ -89,9 +89,7 @@ def search(
     _clear_away_unfinished(study)
 
     def run_one(trial: Trial) -> float:
-        settings = msgspec.structs.replace(
-            base, **{name: SPACE[name](trial) for name in parameters}
-        )
+        settings = _settings(base, trial, parameters)
         out = folder / f"trial-{trial.number:03d}"
         watched = _Watched(journal, trial)
         try:
@@ -107,6 +105,17 @@ def search(
     if missing > 0:
         study.optimize(run_one, n_trials=missing, gc_after_trial=True)
     return _result(study, base, folder)
+
+
+def _settings(base: TrainingSettings, trial: Trial, parameters: Sequence[str]) -> TrainingSettings:
+    """What the trial tries. What does not go together, as 4 heads and 30 dimensions, ends this
+    trial and not the search."""
+    drawn = {name: SPACE[name](trial) for name in parameters}
+    try:
+        return msgspec.structs.replace(base, **drawn)
+    except EncoderConfigInvalid as error:
+        trial.set_user_attr("ended", str(error))
+        raise optuna.TrialPruned from None
 
 
 class _Watched:
@@ -164,15 +173,16 @@ def _study(
 
 
 def _clear_away_unfinished(study: optuna.Study) -> None:
-    """Trials that were cut off, by a kill or by Ctrl-C: their values are tried again."""
+    """Trials that were cut off, by a kill or by Ctrl-C: their values are tried again, once. What
+    fails twice would fail a third time, and no other trial would ever begin."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
     held = study.get_trials(deepcopy=False)
     settled = [t.params or t.system_attrs.get("fixed_params") for t in held if not _failed(t)]
-    for trial in filter(_failed, held):
-        if trial.params and trial.params not in settled:
-            study.enqueue_trial(trial.params)
-            settled.append(trial.params)
+    failed = [trial.params for trial in held if _failed(trial)]
+    for params in failed:
+        if params and params not in settled and failed.count(params) == 1:
+            study.enqueue_trial(params)
 
 
 def _failed(trial: FrozenTrial) -> bool:

@@ -36,7 +36,8 @@ def write_report(folder: Path, trials: Sequence[FrozenTrial], best: int) -> None
         "|---:|---:|---:|---|" + "---:|" * len(names),
     ]
     for trial in sorted(trials, key=_reached, reverse=True):
-        ended = "cut short" if trial.state is TrialState.PRUNED else "whole"
+        whole = trial.state is TrialState.COMPLETE
+        ended = "whole" if whole else trial.user_attrs.get("ended", "cut short")
         values = " | ".join(_told(trial.params.get(name, "")) for name in names)
         count = len(trial.intermediate_values)
         lines.append(f"| {trial.number} | {_reached(trial):.4f} | {count} | {ended} | {values} |")

@@ -74,6 +74,41 @@ def test_a_trial_that_was_cut_off_is_tried_again(config: EncoderConfig, tmp_path
     assert found["parameters"] == unfinished.params
 
 
+def test_what_fails_twice_is_not_tried_a_third_time(config: EncoderConfig, tmp_path: Path) -> None:
+    data = TrainingData(clustered(users=30))
+    names = ("learning_rate",)
+
+    class Broken(Silent):
+        def step(self, number: int, loss: float, rate: float) -> None:
+            raise RuntimeError("of memory there is not enough")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not enough"):
+            search(data, BASE, config, tmp_path, Broken(), trials=1, parameters=names)
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / searching.STUDY_FILE)))
+    tried = [t.params for t in optuna.load_study(study_name="tune", storage=journal).trials]
+    assert tried[0] == tried[1]
+    found = search(data, BASE, config, tmp_path, Silent(), trials=1, parameters=names)
+    assert found["trials"] == 1
+    assert found["parameters"] != tried[0]
+
+
+def test_settings_that_do_not_go_together_end_one_trial_only(
+    config: EncoderConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def heads(trial: Trial) -> int:
+        value = 4 if trial.number == 0 else 2
+        return trial.suggest_int("heads", value, value)
+
+    monkeypatch.setattr(searching, "SPACE", {"heads": heads})
+    data = TrainingData(clustered(users=30))
+    base = msgspec.structs.replace(BASE, dimensions=18)
+    found = search(data, base, config, tmp_path, Silent(), trials=2, parameters=("heads",))
+    assert (found["trials"], found["pruned"], found["best_trial"]) == (2, 1, 1)
+    report = (tmp_path / "tuning.md").read_text(encoding="utf-8")
+    assert "| training: dimensions is 18, must be a multiple of heads (4) | 4 |" in report
+
+
 def test_poor_trials_are_cut_short(
     config: EncoderConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
