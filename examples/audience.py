@@ -90,7 +90,7 @@ def of_model(updates: Mapping[str, Update], model_id: str) -> tuple[list[str], F
 
 async def read_updates(settings: Settings) -> dict[str, Update]:
     """Return the latest update of every user."""
-    async with UpdatesReader(settings.bootstrap_servers, settings.updates_topic) as reader:
+    async with UpdatesReader(settings.kafka, settings.updates_topic) as reader:
         await reader.catch_up()
         return dict(reader.updates)
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import typer
@@ -33,6 +34,7 @@ from state.event import TYPE_CODES, Event
 from state.window import Window
 from stream_app.compacted_topic import latest_records
 from stream_app.errors import FixData, FixSettings, InterestStreamError
+from stream_app.item_record import REFUSALS, Item
 from stream_app.settings import Settings, load
 from stream_app.user_view import ItemSpace, UserView, read_item_space, read_user
 
@@ -161,13 +163,23 @@ def event_turns(
         text = event.text or catalogue.get(event.item_id or "", {}).get("text")
         if text:
             texts[at] = text
-    encoder.put_texts(list(texts.items()))
+    of_items = {at: events[at].item_id for at in texts if not events[at].text}
+    media = {at: media_of(catalogue.get(item or "", {})) for at, item in of_items.items()}
+    encoder.put_texts(list(texts.items()), {at: m for at, m in media.items() if m is not None})
     rows = np.array([at if at in texts else -1 for at in range(len(events))], dtype=np.int32)
     everything = np.arange(len(events))
     windows = [everything, *(np.delete(everything, at) for at in texts)]
     vectors = encoder.encode(batch(view.window, events, rows, windows)).vectors
     turns = 1.0 - vectors[1:] @ vectors[0]
     return vectors[0], [(float(turn), events[at]) for turn, at in zip(turns, texts, strict=True)]
+
+
+def media_of(record: Mapping[str, Any]) -> Float32 | None:
+    """Return what an item brings beside its text, None where that is nothing the worker takes."""
+    try:
+        return msgspec.convert(record, Item).media()
+    except REFUSALS:
+        return None
 
 
 def batch(
@@ -211,7 +223,7 @@ def check_model(encoder: InterestEncoder, view: UserView) -> None:
 async def read(settings: Settings, user: str) -> Topics:
     """Return what the topics hold of a user, and the catalogue."""
     view = await read_user(settings, user)
-    catalogue = await latest_records(settings.bootstrap_servers, settings.items_topic)
+    catalogue = await latest_records(settings.kafka, settings.items_topic)
     model_id = view.update.model_id if view.update else ""
     return Topics(view, catalogue, await read_item_space(settings, model_id))
 

@@ -122,9 +122,9 @@ class Neighbours:
     """Users and items of one model, each in an index, as the topics have them now."""
 
     def __init__(self, settings: Settings) -> None:
-        bootstrap = settings.bootstrap_servers
-        self.reader = UpdatesReader(bootstrap, settings.updates_topic, on_switch=self._switch)
-        self.item_vectors = FollowedTopic(bootstrap, settings.item_vectors_topic)
+        kafka = settings.kafka
+        self.reader = UpdatesReader(kafka, settings.updates_topic, on_switch=self._switch)
+        self.item_vectors = FollowedTopic(kafka, settings.item_vectors_topic)
         self._items_of = ""
         self.users = FreshIndex()
         self.items = FreshIndex()
@@ -171,32 +171,34 @@ def _item_vector(value: bytes | None, model_id: str) -> Sequence[float] | None:
     return item.vector if item.model_id == model_id else None
 
 
-def show(user: str, neighbours: Neighbours, count: int) -> None:
-    """Print the items and users nearest to a user."""
-    update = neighbours.reader.updates.get(user)
+def show(user: str, name: str, neighbours: Neighbours, count: int) -> None:
+    """Print the items and users nearest to a user, who has another ``name`` in the updates where
+    user ids are pseudonyms."""
+    update = neighbours.reader.updates.get(name)
     print(user if update else f"{user} has no vector now")
     if update is None:
         return
-    alike = [pair for pair in neighbours.users.nearest(update.vector, count + 1) if pair[0] != user]
+    alike = [pair for pair in neighbours.users.nearest(update.vector, count + 1) if pair[0] != name]
     found = {"items": neighbours.items.nearest(update.vector, count), "users": alike[:count]}
     for heading, pairs in found.items():
         print(f"  {heading}")
-        for name, score in pairs:
-            print(f"    {score:+.3f}  {name}", flush=True)
+        for neighbour, score in pairs:
+            print(f"    {score:+.3f}  {neighbour}", flush=True)
 
 
 async def follow(settings: Settings, user: str, count: int, on_and_on: bool) -> None:
     """Print the neighbours of a user, once or with every change."""
     neighbours = Neighbours(settings)
+    name = settings.key_of(user).decode()
     async with neighbours.reader as reader, neighbours.item_vectors:
         await reader.catch_up()
         await neighbours.advance(0)
-        if user not in reader.updates:
+        if name not in reader.updates:
             raise FixData(f"{settings.updates_topic} has no update of user {user}")
-        show(user, neighbours, count)
+        show(user, name, neighbours, count)
         while on_and_on:
-            if user in await neighbours.advance():
-                show(user, neighbours, count)
+            if name in await neighbours.advance():
+                show(user, name, neighbours, count)
 
 
 def nearest(

@@ -219,9 +219,20 @@ def stacked_scores(features: Floats, vectors: Floats, asked: Questions) -> Float
 
 
 def head(columns: Floats, asked: Questions, start: int, stop: int) -> Pipeline:
-    """Return a logistic head taught by questions ``start`` to ``stop``."""
+    """Return a logistic head taught by questions ``start`` to ``stop``.
+
+    Raises:
+        FixData: there are not both purchases and others among what teaches it and what chooses.
+    """
     train, bought = columns[start:stop], asked.bought[start:stop]
     cut = round(len(train) * 0.8)
+    for part in (bought[:cut], bought[cut:]):
+        if not part.any() or part.all():
+            raise FixData(
+                f"too few events to learn from: {len(part)} of them hold {int(part.sum())} "
+                "purchases, and both purchases and others are needed; ask for more --questions "
+                "or a smaller --test-share"
+            )
 
     def fitted(strength: float, until: int) -> Pipeline:
         regression = LogisticRegression(C=strength, max_iter=1_000)

@@ -13,15 +13,16 @@ Settings (broker, names of topics) are those of the worker: INTEREST_… or inte
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import typer
 
+from state.event import InvalidEvent, decode
 from stream_app.compacted_topic import latest_records
 from stream_app.errors import FixData, FixSettings, InterestStreamError
 from stream_app.reader import UpdatesReader
@@ -66,23 +67,24 @@ def recommend(
         told = " and ".join([*(where or ()), *(f"at least {pair}" for pair in at_least or ())])
         raise FixData(f"no item on {settings.items_topic} has {told or 'a record'}")
     for user in users:
-        if user not in updates:
+        name = settings.key_of(user).decode()
+        if name not in updates:
             raise FixData(f"{settings.updates_topic} has no update of user {user}")
         met = set() if seen else asyncio.run(items_met(settings, user))
-        space = asyncio.run(read_item_space(settings, updates[user].model_id))
-        rows = [at for at, name in enumerate(space.item_ids) if name in allowed - met]
+        space = asyncio.run(read_item_space(settings, updates[name].model_id))
+        rows = [at for at, item in enumerate(space.item_ids) if item in allowed - met]
         print(user)
         if not rows:
             print("  nothing is left to recommend")
             continue
-        vector = np.array(updates[user].vector, dtype=np.float32)
+        vector = np.array(updates[name].vector, dtype=np.float32)
         vectors = space.vectors[rows]
         relevance = vectors @ vector
         chosen = marginal_relevance(relevance, vectors, count, 1.0 - diversity)
         for at in chosen:
-            name = space.item_ids[rows[at]]
-            asked = ", ".join(str(catalogue[name][field]) for field in [*wanted, *least])
-            print(f"  {relevance[at]:+.3f}  {name}  {asked}".rstrip())
+            item = space.item_ids[rows[at]]
+            asked = ", ".join(str(catalogue[item][field]) for field in [*wanted, *least])
+            print(f"  {relevance[at]:+.3f}  {item}  {asked}".rstrip())
         print(f"  likeness within the list: {likeness(vectors[chosen]):.3f}")
 
 
@@ -161,28 +163,26 @@ def number(told: Any) -> float:
 
 async def read(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, Update]]:
     """Return the catalogue's records by item id, and the latest update of every user."""
-    catalogue = await latest_records(settings.bootstrap_servers, settings.items_topic)
-    async with UpdatesReader(settings.bootstrap_servers, settings.updates_topic) as reader:
+    catalogue = await latest_records(settings.kafka, settings.items_topic)
+    async with UpdatesReader(settings.kafka, settings.updates_topic) as reader:
         await reader.catch_up()
         return catalogue, dict(reader.updates)
 
 
 async def items_met(settings: Settings, user: str) -> set[str]:
-    """Return the items of all events of a user that are still in the events topic."""
+    """Return the items of all events of a user that are still in the events topic.
 
-    class Act(msgspec.Struct):
-        item_id: str | None = None
-
-    topic, key = settings.events_topic, user.encode()
-    count = await partition_count(settings.bootstrap_servers, topic)
+    That topic's keys are user ids, with pseudonyms, too. What the worker refuses is no event.
+    """
+    topic, key, limits = settings.events_topic, user.encode(), settings.event_limits()
+    count = await partition_count(settings.kafka, topic)
     met = set()
-    async with open_consumer(
-        settings.bootstrap_servers, topic, [partition_of(key, count)]
-    ) as consumer:
+    async with open_consumer(settings.kafka, topic, [partition_of(key, count)]) as consumer:
         async for record in to_the_end(consumer):
-            if record.key == key and record.value:
-                met.add(msgspec.json.decode(record.value, type=Act).item_id)
-    return met - {None}
+            if record.key == key:
+                with contextlib.suppress(InvalidEvent):
+                    met.add(decode(key, record.value, record.timestamp, limits).item_id)
+    return {item for item in met if item is not None}
 
 
 def main() -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from state.pseudonyms import Pseudonyms
+from stream_app import topics
+from stream_app.acls import worker_acls
+from stream_app.settings import Settings
 from stream_app.user_view import read_item_space, read_user
 from tests.conftest import StreamMaker
-from tests.harness.client import Message
+from tests.harness.broker import SESSION_TIMEOUT_S
+from tests.harness.client import KafkaClient, Message
 from tests.harness.scripts import run_script
+from tests.harness.secured_kafka import SecuredKafka
 from tests.harness.stream import Stream
 
 pytestmark = pytest.mark.broker
@@ -52,6 +60,33 @@ def shop(make_stream: StreamMaker) -> Stream:
     stream.send([message(str(act["user_id"]), act) for act in ACTS])
     stream.drain()
     return stream
+
+
+@pytest.fixture
+def secured_shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stream]:
+    """The same without meaning, behind TLS and a password, users under pseudonyms; among Alice's
+    events is one that is none."""
+    (tmp_path / "key").write_text(secrets.token_hex(16) + "\n")
+    with SecuredKafka(tmp_path / "kafka") as kafka:
+        client = KafkaClient(kafka.bootstrap)
+        stream = Stream(
+            client, tmp_path, SESSION_TIMEOUT_S, **kafka.settings(), partitions=1,
+            pseudonym_key_file=str(tmp_path / "key"),
+        )  # fmt: skip
+        request.node.streams = [stream]
+        by_hand = {**stream.raw_settings, "bootstrap_servers": kafka.bootstrap}
+        for name in kafka.settings().keys() - {"bootstrap_servers"}:
+            del by_hand[name]
+        asyncio.run(topics.create(Settings(**by_hand)))  # type: ignore[arg-type]
+        kafka.allow(worker_acls(stream.settings))
+        stream.publish([message(str(item["item_id"]), item) for item in ITEMS])
+        stream.start_workers(1)[0].wait_counts("item_vectors_published", len(ITEMS))
+        acts = [message(str(act["user_id"]), act) for act in ACTS]
+        stream.send([*acts, Message(b"alice", b"not json")])
+        stream.drain()
+        yield stream
+        stream.close()
+        client.close()
 
 
 def said(stream: Stream, name: str, *arguments: str) -> list[str]:
@@ -98,6 +133,30 @@ def test_the_jobs_that_read_the_topics(shop: Stream) -> None:
     # The newest event counts most: so the untrained model weighs them.
     assert [line.split()[-1] for line in into[9:]] == ["coffee-1", "coffee-0"]
     assert "use the worker's settings" in refused(shop, "customer_care", "bob", encoder="stub")
+
+
+def test_the_jobs_get_in_and_find_users_by_the_workers_settings(secured_shop: Stream) -> None:
+    key = Path(str(secured_shop.raw_settings["pseudonym_key_file"])).read_text().strip()
+    alice, bob = Pseudonyms(key).of("alice"), Pseudonyms(key).of("bob")
+
+    recommended = said(secured_shop, "recommend", "alice", "--count", "10", "--diversity", "0")
+    assert recommended[0] == "alice"
+    found = [line.split()[1] for line in recommended[1:-1]]
+    assert sorted(found) == sorted(
+        str(i["item_id"]) for i in ITEMS if i["item_id"] not in MET["alice"]
+    )
+
+    near = said(secured_shop, "nearest", "alice", "--count", "10")
+    assert near[0] == "alice"
+    assert len(near[2:-2]) == 10
+    assert near[-1].split()[1] == bob, "alice is not like herself"
+
+    reached = said(secured_shop, "audience", "Warm sleeping bag for frost.")
+    assert sorted(line.split()[1] for line in reached[:2]) == sorted([alice, bob])
+
+    care = said(secured_shop, "customer_care", "alice", "--least-items", "1")
+    assert care[0] == "alice is into"
+    assert {line.split()[-1] for line in care[-2:]} == {"camping-0", "camping-1"}
 
 
 def nearest(shop: Stream, user: str) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
+from encoders import Interests, WindowBatch
 from encoders.evaluation.interactions import Interactions
+from state.event import Event, EventType
+from state.window import Window, WindowPolicy, fold
 from stream_app.cli.commands import app as interest_stream
+from stream_app.user_view import UserView
 from tests.conformance.models import tiny_bert
 from tests.harness.scripts import load_script, run_script
 
@@ -88,6 +94,38 @@ def test_words_that_say_something() -> None:
     assert not {"the", "of"} & customer_care.salient_words(texts, 1, 1.0).keys()
 
 
+class Listening:
+    """An encoder that keeps what it is told of texts and knows one direction."""
+
+    def __init__(self) -> None:
+        self.media: dict[int, list[float]] = {}
+
+    def put_texts(self, texts: object, media: Mapping[int, np.ndarray[Any, Any]]) -> None:
+        self.media = {row: vector.tolist() for row, vector in media.items()}
+
+    def encode(self, batch: WindowBatch) -> Interests:
+        return Interests(np.tile(np.float32([1.0, 0.0]), (len(batch.offsets) - 1, 1)))
+
+
+def test_what_items_bring_beside_their_text_takes_part() -> None:
+    told = {"pictured": [0.5, 2.0], "plain": None, "damaged": [0.0, 0.0]}
+    catalogue = {
+        item: {"item_id": item, "text": f"A {item} one.", "media_vector": vector}
+        for item, vector in told.items()
+    }
+    window: Window | None = None
+    acts = [(item, None) for item in told] + [("pictured", "in words of its own")]
+    for at, (item, text) in enumerate(acts):
+        event = Event(f"e{at}", "alice", EventType.VIEW, item, text, 1_000 + at)
+        window, _ = fold(window, event, at, WindowPolicy())
+    encoder = Listening()
+    view = UserView("alice", 0, window, None)
+    vector, turns = customer_care.event_turns(encoder, view, catalogue)
+    assert encoder.media == {0: [0.5, 2.0]}
+    assert vector.tolist() == [1.0, 0.0]
+    assert [event.item_id for _, event in turns] == [item for item, _ in acts]
+
+
 def events(count: int, users: int, items: int, bought: float = 0.3) -> Interactions:
     rng = np.random.default_rng(5)
     of_items = rng.integers(0, items, count)
@@ -150,6 +188,19 @@ def test_a_thousand_empty_columns_do_not_drown_the_features() -> None:
 def test_both_sides_need_both_answers() -> None:
     with pytest.raises(purchase.FixData, match="each side"):
         purchase.draw(events(200, 5, 5, bought=0.0), 100, 0.3, seed=0)
+
+
+@pytest.mark.parametrize("of_one_kind", [slice(0, 40), slice(40, 50), slice(50, 90)])
+def test_a_head_needs_both_answers_wherever_it_learns(of_one_kind: slice) -> None:
+    """Its first 80 % teach, the rest chooses; the stack has a head for either half."""
+    asked = purchase.draw(events(1_000, 10, 20), 400, 0.75, seed=3)
+    bought = np.arange(len(asked.bought)) % 2 == 0
+    told = np.random.default_rng(0).normal(size=(len(bought), 2))
+    purchase.stacked_scores(told, told, replace(asked, bought=bought, first_test=100))
+    bought[of_one_kind] = False
+    with pytest.raises(purchase.FixData, match=r"hold 0 purchases, .* --questions") as said:
+        purchase.stacked_scores(told, told, replace(asked, bought=bought, first_test=100))
+    assert "\n" not in str(said.value)
 
 
 def test_the_resampled_auc_is_scikit_learns() -> None:
