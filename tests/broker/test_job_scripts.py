@@ -13,7 +13,7 @@ import pytest
 
 from state.pseudonyms import Pseudonyms
 from stream_app import topics
-from stream_app.acls import worker_acls
+from stream_app.acls import Acl, worker_acls
 from stream_app.settings import Settings
 from stream_app.user_view import read_item_space, read_user
 from tests.conftest import StreamMaker
@@ -78,7 +78,8 @@ def secured_shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Str
         for name in kafka.settings().keys() - {"bootstrap_servers"}:
             del by_hand[name]
         asyncio.run(topics.create(Settings(**by_hand)))  # type: ignore[arg-type]
-        kafka.allow(worker_acls(stream.settings))
+        read = Acl("topic", stream.settings.item_vectors_topic, "Read")  # no worker needs it
+        kafka.allow([*worker_acls(stream.settings), read])
         stream.publish([message(str(item["item_id"]), item) for item in ITEMS])
         stream.start_workers(1)[0].wait_counts("item_vectors_published", len(ITEMS))
         acts = [message(str(act["user_id"]), act) for act in ACTS]
