@@ -116,7 +116,7 @@ def rank(
 ) -> None:
     """Rank a shop's items with models that were made elsewhere, and with what the shop has."""
     settings = load()
-    setting = Setting.of(file_interactions(events, items), Plan(seed, users), "random")
+    setting = Setting.of(file_interactions(events, items, settings), Plan(seed, users), "random")
     results: dict[str, Result] = {}
     with progress_bars(shown=True) as bar:
         for name, scorer in scorers(setting, settings, model or []):

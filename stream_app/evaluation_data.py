@@ -10,10 +10,11 @@ import msgspec
 
 from encoders.evaluation.interactions import Interactions, from_events
 from encoders.interface import Float32
-from state.event import WRITTEN_TYPES, Event, EventLimits, EventType
+from state.event import Event, EventType
 from stream_app import movielens, past_events, record_files
 from stream_app.errors import FixData
 from stream_app.item_record import Item
+from stream_app.settings import Settings
 
 
 def movielens_interactions() -> Interactions:
@@ -28,21 +29,23 @@ def movielens_interactions() -> Interactions:
     return from_events(events, catalogue, movielens.users(), genres)
 
 
-def file_interactions(events: Path, items: Path, groups: Path | None = None) -> Interactions:
-    """Return what two JSON Lines files hold, as the worker would take it from the topics: no
-    doubles, and nothing that users did before a ``forget``. An item may have
-    ``genres``: a list, or names with commas between. ``groups`` is a file for
-    :func:`record_files.groups`.
+def file_interactions(
+    events: Path, items: Path, settings: Settings, groups: Path | None = None
+) -> Interactions:
+    """Return what two JSON Lines files hold, as a worker with these settings would take it from
+    the topics, and a training does: masked, under pseudonyms, no doubles, and nothing that users
+    did before a ``forget``. An item may have ``genres``: a list, or names with commas between.
+    ``groups`` is a file for :func:`record_files.groups`, of user ids as they are in ``events``.
 
     Raises:
         FixData: a line is no event, no item or no user, an event has no time, or there are none;
             the message names file and line.
+        FixSettings: the key of the pseudonyms cannot be read.
     """
     lines = list(record_files.items(items))
     if not lines:
         raise FixData(f"{items} holds no items")
-    limits = EventLimits(masked_types=WRITTEN_TYPES)  # as a worker's defaults have it
-    found = [event for event, _ in past_events.read(events, limits).pairs()]
+    found = [event for event, _ in past_events.read(events, settings.event_limits()).pairs()]
     if not found:
         raise FixData(f"{events} holds no events")
     genres = {item.item_id: _genres(line) for item, line in lines}
@@ -51,8 +54,21 @@ def file_interactions(events: Path, items: Path, groups: Path | None = None) -> 
         {item.item_id: item for item, _ in lines}.values(),
         str(items),
         genres if any(genres.values()) else None,
-        None if groups is None else record_files.groups(groups),
+        None if groups is None else _of_pseudonyms(record_files.groups(groups), settings),
     )
+
+
+def _of_pseudonyms(
+    groups: Mapping[str, Mapping[str, str]], settings: Settings
+) -> Mapping[str, Mapping[str, str]]:
+    """The groups by the user ids that events have once they are taken up."""
+    pseudonyms = settings.pseudonyms()
+    if pseudonyms is None:
+        return groups
+    return {
+        name: {pseudonyms.of(user_id): value for user_id, value in of_user.items()}
+        for name, of_user in groups.items()
+    }
 
 
 def file_or_topic_interactions(

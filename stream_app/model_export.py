@@ -156,7 +156,7 @@ def compare(settings: Settings, wanted: Wanted, bars: Bars) -> Comparison:
         raise FixSettings("a comparison needs a catalogue: give --items or --dataset ml-1m")
     if wanted.page is not None:
         export_table.check(wanted.page)
-    data = _interactions(wanted)
+    data = _interactions(settings, wanted)
     bundles = make_variants(plan_of(settings, wanted), texts, wanted.out, bars)
     request = Request(
         texts,
@@ -187,14 +187,14 @@ def compare(settings: Settings, wanted: Wanted, bars: Bars) -> Comparison:
     return Comparison(table, export_table.summary(lines))
 
 
-def _interactions(wanted: Wanted) -> Interactions | None:
+def _interactions(settings: Settings, wanted: Wanted) -> Interactions | None:
     if wanted.dataset is not None:
         return evaluation_data.movielens_interactions()
     if wanted.events is None:
         return None
     if wanted.items is None:
         raise FixSettings("--events needs the --items they are about")
-    return evaluation_data.file_interactions(wanted.events, wanted.items)
+    return evaluation_data.file_interactions(wanted.events, wanted.items, settings)
 
 
 def _not_installed(error: ImportError) -> FixSettings:

@@ -83,7 +83,7 @@ def evaluate(
             "--also is compared in the grid of leave-last-out, which --no-grid and "
             "--protocol prequential leave out"
         )
-    data = _data(dataset, events, items, groups)
+    data = _data(settings, dataset, events, items, groups)
     named = (Protocol.LEAVE_LAST_OUT, Protocol.PREQUENTIAL)
     request = evaluation_run.Request(
         model=model,
@@ -110,7 +110,11 @@ def _command(settings: Settings) -> str:
 
 
 def _data(
-    dataset: Dataset | None, events: Path | None, items: Path | None, groups: Path | None
+    settings: Settings,
+    dataset: Dataset | None,
+    events: Path | None,
+    items: Path | None,
+    groups: Path | None,
 ) -> Interactions:
     from stream_app import evaluation_data
 
@@ -122,4 +126,4 @@ def _data(
         return evaluation_data.movielens_interactions()
     if events is None or items is None:
         raise FixSettings("nothing to evaluate on: give --dataset ml-1m, or --events and --items")
-    return evaluation_data.file_interactions(events, items, groups)
+    return evaluation_data.file_interactions(events, items, settings, groups)

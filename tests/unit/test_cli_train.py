@@ -171,10 +171,13 @@ def test_numbers_stay_with_their_events(tmp_path: Path) -> None:
     assert np.array_equal(found.values, np.array([np.nan, 4, 2.5], np.float32), equal_nan=True)
 
 
+@pytest.mark.parametrize("key", ["", "0123456789abcdef" * 2])
 def test_ties_are_ordered_as_in_the_evaluation_wherever_the_events_come_from(
-    tmp_path: Path,
+    tmp_path: Path, key: str
 ) -> None:
     """The last event of each user is what training must not see: with another order it would."""
+    (tmp_path / "key").write_text(key)
+    settings = load(environ={"INTEREST_PSEUDONYM_KEY_FILE": str(tmp_path / "key")} if key else {})
     events, catalogue = world(users=8)
     tied = [Event(e.event_id, e.user_id, e.type, e.item_id, None, e.time_ms // 10**8 * 10**8)
             for e in events]  # fmt: skip
@@ -191,14 +194,14 @@ def test_ties_are_ordered_as_in_the_evaluation_wherever_the_events_come_from(
         folder.mkdir()
         files = write_files(folder, sent, sold)
         wanted = Wanted(split_seed=3, skip_unknown_items=True)
-        trained = file_data(*files, load(environ={}), wanted).interactions
-        asked = in_time_order(file_interactions(*files), seed=3)
+        trained = file_data(*files, settings, wanted).interactions
+        asked = in_time_order(file_interactions(*files, settings), seed=3)
         orders += [told(trained), [at for at in told(asked) if at[1] in sold]]
     assert len(orders[0]) == len(tied)
     assert orders[0] == orders[1] == orders[2] == orders[3]
     assert orders[4] == orders[5] == [at for at in orders[0] if at[1] in known]
     assert len(orders[4]) == len(limited) < len(tied)
-    other = told(in_time_order(file_interactions(*files), seed=4))
+    other = told(in_time_order(file_interactions(*files, settings), seed=4))
     assert [at for at in other if at[1] in known] != orders[4]
 
 

@@ -206,7 +206,7 @@ def test_lines_that_are_no_events_are_named(tmp_path: Path) -> None:
     with events.open("a", encoding="utf-8") as file:
         file.write('\n{"event_id": "x", "user_id": "u", "type": "view", "item_id": "a"}')
     with pytest.raises(FixData, match=r"event 421: no time_ms"):
-        file_interactions(events, items)
+        file_interactions(events, items, load(environ={}))
 
 
 def test_genres_come_as_a_list_or_with_commas(tmp_path: Path) -> None:
@@ -215,7 +215,20 @@ def test_genres_come_as_a_list_or_with_commas(tmp_path: Path) -> None:
              {"item_id": "b", "text": "B", "genres": "X, Z"},
              {"item_id": "c", "text": "C", "genres": 7}, {"item_id": "d", "text": "D"}]  # fmt: skip
     items.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    assert file_interactions(events, items).genres == (("X", "Y"), ("X", "Z"), (), ())
+    data = file_interactions(events, items, load(environ={}))
+    assert data.genres == (("X", "Y"), ("X", "Z"), (), ())
+
+
+def test_groups_are_of_users_as_the_file_names_them(tmp_path: Path) -> None:
+    events, items = write_files(tmp_path)
+    groups = write_groups(tmp_path)
+    (tmp_path / "key").write_text("0123456789abcdef" * 2)
+    hidden = load(environ={"INTEREST_PSEUDONYM_KEY_FILE": str(tmp_path / "key")})
+    plain = file_interactions(events, items, load(environ={}), groups)
+    data = file_interactions(events, items, hidden, groups)
+    assert not set(data.user_ids) & set(plain.user_ids)
+    assert data.groups == plain.groups
+    assert set(data.groups["region"]) == {"n", "s", "unknown"}
 
 
 @pytest.mark.parametrize(
