@@ -67,7 +67,8 @@ def load(folder: Path, *, text_dimensions: int, vocabulary: int, text_id: str) -
     if config.text_model_id and config.text_model_id != text_id:
         raise InterestModelInvalid(
             f"{folder} was made for text model {config.text_model_id[:16]}, this one is "
-            f"{text_id[:16]}: make the interest model again"
+            f"{text_id[:16]}: set INTEREST_TEXT_MODEL to the text model it was made with, or make "
+            "the interest model again"
         )
     if config.schema_version != SCHEMA_VERSION:
         raise InterestModelInvalid(

@@ -9,6 +9,7 @@ import typer
 
 from stream_app.cli.context import Json, write_json
 from stream_app.errors import FixData, FixSettings
+from stream_app.named_model import TEXT_MODEL_FOLDER
 
 if TYPE_CHECKING:
     from encoders.training.run import TrainingData
@@ -148,7 +149,15 @@ def train(
         best = report["validation"] or {}
         told = ", ".join(f"{name} {value:.4f}" for name, value in best.items())
         print(f"made {out} in {report['seconds']:.0f} s; validation: {told}")
-        print(f"use it with INTEREST_INTEREST_MODEL={out}")
+        print(f"use it with {_variables(out, run)}")
+
+
+def _variables(out: Path, run: TrainingSettings) -> str:
+    """What a worker needs to serve the model."""
+    needed = [f"INTEREST_INTEREST_MODEL={out}"]
+    if run.text != "frozen":
+        needed.append(f"INTEREST_TEXT_MODEL={out / TEXT_MODEL_FOLDER}")
+    return " ".join(needed)
 
 
 class Source:

@@ -11,6 +11,8 @@ from click.testing import Result
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
+import encoders
+from encoders.config import EncoderConfig
 from encoders.errors import EncoderError
 from encoders.evaluation.interactions import Interactions, in_time_order
 from state.event import Event, EventType
@@ -77,6 +79,28 @@ def test_the_text_model_is_trained_at_the_rate_that_is_asked_for(folder: Path) -
     at_start = source["encoder.layer.0.attention.self.query.weight"]
     assert np.array_equal(told["0"], at_start)
     assert np.abs(told["0.01"] - at_start).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("frozen", "INTEREST_INTEREST_MODEL=said-frozen"),
+        ("full", "INTEREST_INTEREST_MODEL=said-full INTEREST_TEXT_MODEL=said-full/text-model"),
+    ],
+)
+def test_what_a_worker_needs_is_said(folder: Path, text: str, needed: str) -> None:
+    quick = [option for option in QUICK if option != "--json"]
+    out = f"said-{text}"
+    outcome = run(folder, "train", *FILES, "--out", out, *quick, "--epochs", "1", "--text", text)
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stdout.splitlines()[-1] == f"use it with {needed}"
+    own = dict(one.partition("=")[::2] for one in needed.split())
+    config = EncoderConfig(
+        text_model=str(folder / own.get("INTEREST_TEXT_MODEL", "bert")),
+        interest_model=str(folder / out),
+        slab_rows=1,
+    )
+    assert encoders.build(config).info.dimensions == 16
 
 
 def test_a_search_leaves_settings_that_train_takes(folder: Path) -> None:

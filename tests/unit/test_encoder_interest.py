@@ -284,7 +284,9 @@ BROKEN = {
     "unknown field `colour`": lambda f: rewrite(f, colour="red"),
     "JSON is malformed": lambda f: (f / "interest.json").write_text("{]"),
     "is not safetensors": lambda f: (f / "interest.safetensors").write_bytes(b"PK pickle"),
-    "was made for text model feed": lambda f: rewrite(f, text_model_id="feed"),
+    "was made for text model feed, .* set INTEREST_TEXT_MODEL to": lambda f: rewrite(
+        f, text_model_id="feed"
+    ),
     "dimensions are 24, the text model has 32": lambda f: rewrite(f, dimensions=D),
     r"centre has shape \(3, 5\), expected \(3, 32\)": lambda f: retensor(
         f, "centre", torch.zeros(3, 5)
