@@ -33,6 +33,7 @@ from stream_app import movielens
 from stream_app.cli.progress import progress_bars
 from stream_app.errors import InterestStreamError
 from stream_app.evaluation_data import file_interactions
+from stream_app.named_model import with_model
 from stream_app.settings import Settings, load
 
 METRICS = ("recall@10", "ndcg@10")
@@ -109,7 +110,7 @@ def rank(
     ),
     items: Annotated[Path, typer.Option(help="Its catalogue.")] = Path("halves/b-items.jsonl"),
     model: Annotated[
-        list[Path] | None, typer.Option(help="An interest model folder; may be given repeatedly.")
+        list[Path] | None, typer.Option(help="Folder of an interest model or a bundle, repeatable.")
     ] = None,
     users: Annotated[int | None, typer.Option(min=1, help="Ask a sample of so many.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
@@ -133,7 +134,7 @@ def scorers(
     questions = setting.questions
     yield "popularity in this shop", Popularity(questions)
     yield "item-kNN in this shop", ItemKnn(questions, half_life=setting.plan.half_life_events)
-    plain = open_encoder(settings, setting, "")
+    plain = open_encoder(settings, setting, None)
     count = len(questions.data.item_ids)
     texts = plain.item_vectors(np.arange(len(questions.data.texts), dtype=np.int32))
     yield (
@@ -145,18 +146,18 @@ def scorers(
     centred = MeanVector(texts, count, centred=True, half_life_events=half_life)
     yield "untrained, centred on this shop", centred
     for folder in models:
-        encoder = open_encoder(settings, setting, str(folder))
+        encoder = open_encoder(settings, setting, folder)
         yield folder.name, InterestScorer(encoder, questions.data, settings.window_policy())
         encoder.close()
 
 
-def open_encoder(settings: Settings, setting: Setting, folder: str) -> encoders.InterestEncoder:
-    """Return an encoder of the model in ``folder`` (empty: untrained) that knows all texts."""
+def open_encoder(
+    settings: Settings, setting: Setting, folder: Path | None
+) -> encoders.InterestEncoder:
+    """Return an encoder of the model in ``folder`` (None: untrained) that knows all texts."""
     data = setting.questions.data
-    config = replace(
-        settings.encoder_config(), interest_model=folder, slab_rows=max(64, len(data.texts))
-    )
-    encoder = encoders.build(config)
+    config = with_model(settings.encoder_config(), folder)
+    encoder = encoders.build(replace(config, slab_rows=max(64, len(data.texts))))
     put_texts(encoder, data)
     return encoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from encoders import model_bundle
-from encoders.config import EncoderConfig
+from encoders.config import EncoderConfig, InterestConfig
 from encoders.evaluation import counterfactual, deletion, in_stream_order, leave_last_out
 from encoders.evaluation.grid import StubVariants, TransformerVariants, Variants
 from encoders.evaluation.interactions import Interactions
@@ -34,6 +34,7 @@ from encoders.evaluation.results import (
 from encoders.interface import Float32
 from state.window import WindowPolicy
 from stream_app.errors import FixData, FixSettings
+from stream_app.named_model import with_model
 from stream_app.settings import Settings
 from stream_app.training_notes import training_notes, window_misfits
 
@@ -48,7 +49,8 @@ class Request:
     """What is wanted of one evaluation."""
 
     model: Path | None
-    """Folder of an interest model; None: untrained, made of the catalogue."""
+    """Folder of an interest model or a bundle; None: untrained, made of the catalogue, whatever
+    the settings name."""
     protocols: Sequence[str]
     plan: Plan
     command: str
@@ -86,11 +88,40 @@ def evaluate(settings: Settings, data: Interactions, request: Request, bar: Bar)
         seconds=time.monotonic() - started,
         counterfactual=counterfactual,
         explanation=explanation,
-        notes=[
-            *window_misfits(variants.config, policy),
-            *training_notes(request.model, request.plan, found),
-        ],
+        notes=list(_notes(request, variants, policy, found)),
     )
+
+
+def _notes(
+    request: Request, variants: Variants, policy: WindowPolicy, found: Sequence[Protocol]
+) -> Iterator[str]:
+    """What does not fit, of each model by its folder."""
+    if request.model is not None:
+        yield from misfits(request.model, variants.config, policy, request.plan, found)
+    asked = [protocol for protocol in found if protocol.name == "leave_last_out"]
+    for folder in request.also:
+        config = variants.configs[str(folder)]
+        yield from misfits(folder, config, policy, request.plan, asked, in_one_order=True)
+
+
+def misfits(
+    folder: Path,
+    trained: InterestConfig,
+    policy: WindowPolicy,
+    plan: Plan,
+    protocols: Sequence[Protocol],
+    *,
+    in_one_order: bool = False,
+) -> list[str]:
+    """Return a sentence for each way in which the training of the model in ``folder`` does not
+    fit these windows and questions; ``in_one_order``: nothing is asked in the other order of
+    events of the same time."""
+    notes = [*window_misfits(trained, policy), *training_notes(folder, plan, protocols)]
+    return [
+        f"{folder}: {note}"
+        for note in notes
+        if not (in_one_order and "in the other order of events" in note)
+    ]
 
 
 @dataclass(frozen=True)
@@ -127,6 +158,7 @@ def _model_facts(variants: Variants, folder: Path | None) -> dict[str, Any]:
     encoder.close()
     return {
         "model": "untrained, of this catalogue" if folder is None else str(folder),
+        "text_model": variants.text_model,
         "model_id": encoder.info.model_id,
         "dimensions": encoder.info.dimensions,
         "fusion": variants.config.fusion,
@@ -187,7 +219,8 @@ def _variants(settings: Settings, data: Interactions, request: Request) -> Varia
     try:
         work = settings.datadir / "evaluation"
         config = _with_rows(settings, data, request.model)
-        return TransformerVariants(config, data.texts, work, request.also)
+        catalogue = data.texts[: len(data.item_ids)]
+        return TransformerVariants(config, catalogue, work, request.also)
     except ImportError as error:
         raise FixSettings(
             f"{error.name} is not installed: install interest-stream[transformer]"
@@ -195,13 +228,9 @@ def _variants(settings: Settings, data: Interactions, request: Request) -> Varia
 
 
 def _with_rows(settings: Settings, data: Interactions, model: Path | None) -> EncoderConfig:
-    config = settings.encoder_config()
+    config = with_model(settings.encoder_config(), model)
     # Three times the texts: those that are changed find room behind the texts.
     rows = max(3 * len(data.texts), 1)
-    if model is not None and model_bundle.is_bundle(model):
-        config = replace(config, model=str(model), text_model="", interest_model="")
-    elif model is not None:
-        config = replace(config, model="", interest_model=str(model))
     # A folder of its own, for a running worker holds the other one's lock.
     cache = str(settings.datadir / "evaluation" / "text-cache")
     return replace(model_bundle.opened(config), slab_rows=rows, cache_dir=cache)

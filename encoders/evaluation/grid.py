@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -81,6 +82,10 @@ class Variants(Protocol):
 
     config: InterestConfig
     """Of the model as it is."""
+    configs: dict[str, InterestConfig]
+    """``config``, under an empty name, and those of the models beside it by their folders."""
+    text_model: str
+    """Folder or hub id of what reads the texts."""
 
     def cells(self) -> Iterator[Cell]:
         """Yield what is to be compared: the cells of the model, and of those named beside it."""
@@ -103,6 +108,8 @@ class StubVariants:
     def __init__(self, config: EncoderConfig) -> None:
         self._encoder_config = config
         self.config = InterestConfig()
+        self.configs = {"": self.config}
+        self.text_model = "stub"
 
     def cells(self) -> Iterator[Cell]:
         """See ``Variants``: nothing can be trained of a stub."""
@@ -133,7 +140,7 @@ class TransformerVariants:
         """``texts`` are the catalogue's, for the model of a catalogue where
         ``config.interest_model`` is empty; ``work`` is a folder to write to; ``also`` are folders
         of other models."""
-        from encoders import interest_folder, interest_init
+        from encoders import interest_folder
         from encoders.text_encoder import TextEncoder
 
         self._encoder_config = config
@@ -145,9 +152,22 @@ class TransformerVariants:
             digest.update("\0".join(texts).encode("utf-8", "surrogatepass"))
             folder = work / f"untrained-{digest.hexdigest()[:16]}"
             if not (folder / interest_folder.CONFIG_FILE).is_file():
-                interest_init.init(texts, self._text, folder)
-        self._models = {"": self._bundle(folder)} | {str(f): self._bundle(f) for f in also}
-        self.config = self._models[""].config
+                self._init(texts, folder)
+        self._folders = {"": folder} | {str(other): other for other in also}
+        self._models = {model: self._bundle(each) for model, each in self._folders.items()}
+        self.configs = {model: bundle.config for model, bundle in self._models.items()}
+        self.config = self.configs[""]
+        self.text_model = config.text_model or "minilm"
+
+    def _init(self, texts: tuple[str, ...], folder: Path) -> None:
+        """Make the untrained model, file by file as a whole: another evaluation may be reading."""
+        from encoders import interest_folder, interest_init
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self._work) as draft:
+            interest_init.init(texts, self._text, Path(draft))
+            for name in (interest_folder.TENSORS_FILE, interest_folder.CONFIG_FILE):
+                Path(draft, name).replace(folder / name)
 
     def _bundle(self, folder: Path) -> InterestBundle:
         from encoders import interest_folder
@@ -170,6 +190,8 @@ class TransformerVariants:
         from encoders.interest_model import joint_of
 
         of = self._models[model]
+        if config == of.config:  # the very files, for their bytes are part of the model_id
+            return self._opened(self._folders[model])
         tensors = dict(of.tensors)
         if "concat.F" in tensors:
             tensors["concat.F"] = joint_of(tensors["concat.F"], of.config.active, config.active)
@@ -201,10 +223,15 @@ class TransformerVariants:
 
     def _made(self, config: InterestConfig, tensors: dict[str, torch.Tensor]) -> InterestEncoder:
         from encoders import interest_folder
+
+        self._work.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self._work) as folder:
+            interest_folder.save(Path(folder), config, tensors)
+            return self._opened(Path(folder))
+
+    def _opened(self, folder: Path) -> InterestEncoder:
         from encoders.transformer import TransformerEncoder
 
-        folder = self._work / "variant"
-        interest_folder.save(folder, config, tensors)
         return TransformerEncoder(
             replace(self._encoder_config, interest_model=str(folder)), text_encoder=self._text
         )

@@ -53,11 +53,17 @@ def evaluate(
         typer.Option(help="JSON Lines with user_id and groups, such as region, to be compared."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Interest model folder [default: untrained]")
+        Path | None,
+        typer.Option(
+            help="Folder of an interest model or a bundle [default: the untrained one of this "
+            "catalogue, whatever the settings name]"
+        ),
     ] = None,
     also: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of another model, to be compared by its configuration."),
+        typer.Option(
+            help="Folder of another model of the same text model, to be compared with it."
+        ),
     ] = None,
     users: Annotated[
         int | None, typer.Option(min=1, help="Ask a sample of so many users [default: all]")

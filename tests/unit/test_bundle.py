@@ -206,9 +206,10 @@ def test_whoever_loads_a_model_gets_that_of_the_bundle(parts: EncoderConfig, mad
     assert TextEncoder(served(made)).content_id == TextEncoder(parts).content_id
     assert TransformerEncoder(served(made)).info.model_id == check(made).model_id
     data = from_events([], {"item": "a text"})
-    for model, settings in ((made, Settings()), (None, Settings(model=str(made)))):
-        config = evaluation_run._with_rows(settings, data, model)
-        assert (config.text_model, config.interest_model) == (str(made / "text"), str(made))
+    config = evaluation_run._with_rows(Settings(), data, made)
+    assert (config.text_model, config.interest_model) == (str(made / "text"), str(made))
+    unnamed = evaluation_run._with_rows(Settings(model=str(made)), data, None)
+    assert (unnamed.model, unnamed.text_model, unnamed.interest_model) == ("", "", "")
     other = evaluation_run._with_rows(Settings(model=str(made)), data, Path(parts.interest_model))
     assert (other.model, other.interest_model) == ("", parts.interest_model)
 

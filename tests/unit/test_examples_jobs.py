@@ -14,12 +14,17 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from encoders import Interests, WindowBatch
+from encoders.config import EncoderConfig
 from encoders.evaluation.interactions import Interactions
+from encoders.evaluation.plan import Plan, Setting
+from encoders.stub import StubEncoder
 from state.event import Event, EventType
 from state.window import Window, WindowPolicy, fold
 from stream_app.cli.commands import app as interest_stream
+from stream_app.settings import Settings
 from stream_app.user_view import UserView
 from tests.conformance.models import tiny_bert
+from tests.harness.clusters import clustered
 from tests.harness.scripts import load_script, run_script
 
 recommend = load_script("recommend")
@@ -288,6 +293,27 @@ def test_a_model_of_one_shop_ranks_the_other_and_predicts_purchases(tmp_path: Pa
     found = {line.split()[0]: float(line.split()[2]) for line in bought.lines[2:]}
     assert list(found) == ["features", "vectors", "both"]
     assert all(0.4 < value < 1.0 for value in found.values())
+
+
+def test_only_the_models_that_are_named_are_ranked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the settings name, a bundle, too."""
+    asked: list[EncoderConfig] = []
+
+    def build(config: EncoderConfig) -> StubEncoder:
+        asked.append(config)
+        return StubEncoder(EncoderConfig(kind="stub"))
+
+    monkeypatch.setattr(cross_domain.encoders, "build", build)
+    (tmp_path / "model" / "text-model").mkdir(parents=True)
+    setting = Setting.of(clustered(users=9), Plan(), "random")
+    for folder in (None, tmp_path / "model"):
+        cross_domain.open_encoder(Settings(model="bundle"), setting, folder)
+    untrained, named = asked
+    assert (untrained.model, untrained.text_model, untrained.interest_model) == ("", "", "")
+    assert (named.model, named.interest_model) == ("", str(tmp_path / "model"))
+    assert named.text_model == str(tmp_path / "model" / "text-model")
 
 
 def records(path: Path) -> list[dict[str, str]]:
