@@ -71,6 +71,16 @@ def _of_pseudonyms(
     }
 
 
+def file_catalogue(items: Path) -> Interactions:
+    """Return the items of a JSON Lines file, without an event.
+
+    Raises:
+        FixData: a line is no item; the message names file and line.
+    """
+    held = {item.item_id: item for item, _ in record_files.items(items)}
+    return file_or_topic_interactions([], held.values(), str(items))
+
+
 def file_or_topic_interactions(
     events: Sequence[Event],
     items: Iterable[Item],

@@ -46,10 +46,11 @@ def page(said: Mapping[str, Any], lines: Sequence[Line]) -> str:
     """Return the table with how it was made, in a sentence each."""
     versions = ", ".join(f"{name} {number}" for name, number in said["versions"].items())
     asked = said["users_asked"]
-    on = f" and {asked:,} users' last new items" if asked else ""
+    on = f" and {asked:,} users' last new items (split seed {said['split_seed']})" if asked else ""
+    notes = "".join(f"\n{note}\n" for note in said["notes"])
     return (
         f"`{said['command']}`\n\n{table(lines)}\n"
-        f"On {said['texts']:,} texts{on}, seed {said['seed']}, {versions}.\n"
+        f"On {said['texts']:,} texts{on}, seed {said['seed']}, {versions}.\n{notes}"
     )
 
 

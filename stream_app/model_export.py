@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from encoders import model_bundle
-from encoders.config import EncoderConfig
+from encoders import model_bundle, model_files
+from encoders.config import EncoderConfig, InterestConfig
 from encoders.evaluation.interactions import Interactions
+from encoders.evaluation.plan import Plan
+from encoders.evaluation.results import Protocol
 from state.window import WindowPolicy
 from stream_app import evaluation_data, export_table, movielens, record_files
 from stream_app.errors import FixSettings
+from stream_app.evaluation_run import misfits
+from stream_app.named_model import with_model
 from stream_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,8 +27,6 @@ if TYPE_CHECKING:
 
 TABLE_FILE = "comparison.md"
 JSON_FILE = "comparison.json"
-TRAINED_TEXT_FOLDER = "text-model"
-"""Where `interest-stream train` puts a text model that it has trained, too."""
 
 Bar = AbstractContextManager[Callable[[int, int | None], None]]
 """A progress bar; what is yielded is told how much is done, and of how much."""
@@ -99,27 +101,23 @@ def plan_of(settings: Settings, wanted: Wanted) -> ExportPlan:
 
 
 def source_of(settings: Settings, wanted: Wanted) -> EncoderConfig:
-    """Return the models to export: a folder's with the text model of the settings, or a bundle's.
+    """Return the models to export: an interest model with the text model that is named, or that
+    was trained along, or that of the settings; or those of a bundle.
 
     Raises:
         FixSettings: a bundle and a text model are both named.
     """
     if settings.encoder == "stub":
         raise FixSettings("the stub encoder has nothing to export: set encoder to transformer")
-    config = replace(
-        settings.encoder_config(), model="", interest_model="", cache_dir="", vectors="float32"
-    )
-    if not model_bundle.is_bundle(wanted.model):
-        text_model = settings.text_model if wanted.text_model is None else wanted.text_model
-        trained = wanted.model / TRAINED_TEXT_FOLDER
-        if wanted.text_model is None and trained.is_dir():
-            text_model = str(trained)
-        return replace(config, interest_model=str(wanted.model), text_model=text_model)
-    if wanted.text_model is not None:
+    config = with_model(settings.encoder_config(), wanted.model)
+    config = replace(config, cache_dir="", vectors="float32")
+    if wanted.text_model is None:
+        return model_bundle.opened(config)
+    if config.model:
         raise FixSettings(
             f"{wanted.model} is a bundle, which has its text model: leave --text-model out"
         )
-    return model_bundle.opened(replace(config, model=str(wanted.model), text_model=""))
+    return replace(config, text_model=wanted.text_model)
 
 
 def texts_of(wanted: Wanted) -> list[str]:
@@ -129,14 +127,18 @@ def texts_of(wanted: Wanted) -> list[str]:
         FixSettings: two catalogues are named.
         FixData: a line of the file is no item.
     """
+    _check_one_catalogue(wanted)
     if wanted.dataset is not None:
-        if wanted.items is not None or wanted.events is not None:
-            raise FixSettings("give either --dataset or files of items and events, not both")
         return [item["text"] for item in movielens.items()]
     if wanted.items is None:
         return []
     # The last line of an item counts, as on the topic.
     return list({item.item_id: item.text for item, _ in record_files.items(wanted.items)}.values())
+
+
+def _check_one_catalogue(wanted: Wanted) -> None:
+    if wanted.dataset is not None and (wanted.items is not None or wanted.events is not None):
+        raise FixSettings("give either --dataset or files of items and events, not both")
 
 
 def compare(settings: Settings, wanted: Wanted, bars: Bars) -> Comparison:
@@ -151,29 +153,32 @@ def compare(settings: Settings, wanted: Wanted, bars: Bars) -> Comparison:
         from encoders.shipping.variants import make_variants
     except ImportError as error:
         raise _not_installed(error) from None
-    texts = texts_of(wanted)
-    if not texts:
-        raise FixSettings("a comparison needs a catalogue: give --items or --dataset ml-1m")
     if wanted.page is not None:
         export_table.check(wanted.page)
     data = _interactions(settings, wanted)
+    texts = data.texts[: len(data.item_ids)]
+    policy = settings.window_policy()
+    record = model_files.read_json(wanted.model / "training.json") or {}
+    split_seed = record.get("split_seed", 0)
     bundles = make_variants(plan_of(settings, wanted), texts, wanted.out, bars)
     request = Request(
-        texts,
         data,
-        WindowPolicy(settings.window_max_events, settings.window_max_age_ms),
+        policy,
         device=settings.device,
         threads=settings.encoder_threads,
         rounds=wanted.rounds,
         seed=wanted.seed,
+        split_seed=split_seed,
     )
     lines = measure(bundles, request, bars)
     said = {
         "command": wanted.command,
         "seed": wanted.seed,
+        "split_seed": split_seed,
         "texts": len(set(texts)),
         "users_asked": lines[0].users_asked,
         "versions": versions(),
+        "notes": _notes(wanted.model, policy, split_seed) if len(data) else [],
         "bundles": msgspec.to_builtins(lines),
     }
     for one in said["bundles"]:
@@ -187,13 +192,22 @@ def compare(settings: Settings, wanted: Wanted, bars: Bars) -> Comparison:
     return Comparison(table, export_table.summary(lines))
 
 
-def _interactions(settings: Settings, wanted: Wanted) -> Interactions | None:
+def _notes(model: Path, policy: WindowPolicy, split_seed: int) -> list[str]:
+    """In what the training does not fit the ranking, which is that of all bundles."""
+    trained = msgspec.json.decode((model / "interest.json").read_bytes(), type=InterestConfig)
+    asked = Protocol("leave_last_out", "", "random", 0, 0, 0, [])
+    return misfits(model, trained, policy, Plan(split_seed), [asked], in_one_order=True)
+
+
+def _interactions(settings: Settings, wanted: Wanted) -> Interactions:
+    """The catalogue, with the events that are to be ranked, if any are."""
+    _check_one_catalogue(wanted)
     if wanted.dataset is not None:
         return evaluation_data.movielens_interactions()
-    if wanted.events is None:
-        return None
     if wanted.items is None:
-        raise FixSettings("--events needs the --items they are about")
+        raise FixSettings("a comparison needs a catalogue: give --items or --dataset ml-1m")
+    if wanted.events is None:
+        return evaluation_data.file_catalogue(wanted.items)
     return evaluation_data.file_interactions(wanted.events, wanted.items, settings)
 
 

@@ -1,6 +1,6 @@
 """Bundles side by side: size, speed and quality against the first of them, in one run.
 
-Legend: N texts of the catalogue, Q texts whose neighbours are looked at, T dimensions of the text
+Legend: N items of the catalogue, Q items whose neighbours are looked at, T dimensions of the text
 model, D of the vectors.
 """
 
@@ -21,8 +21,8 @@ import numpy as np
 from encoders import model_bundle
 from encoders.config import EncoderConfig
 from encoders.errors import EncoderConfigInvalid
-from encoders.evaluation.interactions import Interactions, in_time_order
-from encoders.evaluation.interest import InterestScorer
+from encoders.evaluation.interactions import Interactions, from_events, in_time_order
+from encoders.evaluation.interest import InterestScorer, put_texts
 from encoders.evaluation.ranking import Result, ask
 from encoders.evaluation.splits import leave_last_out
 from encoders.interface import Float32, WindowBatch
@@ -81,14 +81,16 @@ class Line(msgspec.Struct, frozen=True):
 class Request:
     """What to compare on."""
 
-    texts: Sequence[str]
-    data: Interactions | None = None
-    """Events over the same catalogue; None: no ranking metrics."""
+    data: Interactions
+    """A catalogue, and events over it; without events: no ranking metrics."""
     policy: WindowPolicy = field(default_factory=WindowPolicy)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
     rounds: int = 15
     seed: int = 0
+    """Of which texts are looked at and timed."""
+    split_seed: int = 0
+    """Of the order of events of the same time."""
 
 
 class _Loaded:
@@ -115,18 +117,19 @@ def compare(bundles: Mapping[str, Path], request: Request, bar: Bar = no_bar) ->
         EncoderConfigInvalid: there are too few different texts to have neighbours.
         EncoderError: a bundle cannot be served.
     """
-    texts = sorted({text for text in request.texts if text.strip()})
+    shown = _different_items(request.data)
+    texts = shown.texts
     if len(texts) < _LEAST_TEXTS:
         raise EncoderConfigInvalid(
             f"a comparison needs at least {_LEAST_TEXTS} different texts, there are {len(texts)}"
         )
-    rows = len(texts) if request.data is None else max(len(texts), len(request.data.texts))
+    rows = len(request.data.texts)
     loaded = {name: _Loaded(folder, request, rows) for name, folder in bundles.items()}
     text_vectors: dict[str, Float32] = {}
     items: dict[str, Float32] = {}
     with bar("embedding") as show:
         for done, (name, one) in enumerate(loaded.items()):
-            text_vectors[name], items[name] = _vectors(one, texts)
+            text_vectors[name], items[name] = _vectors(one, shown)
             show(done + 1, len(loaded))
     text_speeds, user_speeds = _speeds(loaded, texts, request, bar)
     ranked = {name: _ranked(one, request, bar, name) for name, one in loaded.items()}
@@ -155,10 +158,25 @@ def compare(bundles: Mapping[str, Path], request: Request, bar: Bar = no_bar) ->
     return lines
 
 
-def _vectors(one: _Loaded, texts: Sequence[str]) -> tuple[Float32, Float32]:
+def _different_items(data: Interactions) -> Interactions:
+    """The catalogue alone, without items that have no text, or all of another one's: in whichever
+    order it came, it is the same."""
+    brought = data.media
+    different = {
+        (text, b"" if brought is None else brought[row].tobytes()): row
+        for row, text in enumerate(data.texts[: len(data.item_ids)])
+        if text.strip()
+    }
+    rows = [row for _, row in sorted(different.items())]
+    texts = {data.item_ids[row]: data.texts[row] for row in rows}
+    media = {} if brought is None else {data.item_ids[row]: brought[row] for row in rows}
+    return from_events([], texts, media=media)
+
+
+def _vectors(one: _Loaded, shown: Interactions) -> tuple[Float32, Float32]:
     """[N, 3, T] as they are kept, [N, D] as they would be published."""
-    one.encoder.put_texts(list(enumerate(texts)))
-    rows = np.arange(len(texts), dtype=np.int32)
+    put_texts(one.encoder, shown)
+    rows = np.arange(len(shown.texts), dtype=np.int32)
     published = one.encoder.item_vectors(rows).astype(one.manifest.vectors)
     return one.encoder.text_vectors(rows), published.astype(np.float32)
 
@@ -234,13 +252,13 @@ def _windows(random: np.random.Generator, rows: int) -> WindowBatch:
 
 def _ranked(one: _Loaded, request: Request, bar: Bar, name: str) -> Result | None:
     """Each user's last new item among all that the user had not met."""
-    if request.data is None:
+    if not len(request.data):
         return None
-    data = in_time_order(request.data, seed=request.seed)
-    one.encoder.put_texts(list(enumerate(data.texts)))
+    data = in_time_order(request.data, seed=request.split_seed)
+    put_texts(one.encoder, data)
     scorer = InterestScorer(one.encoder, data, request.policy)
     with bar(f"ranking, {name}") as show:
-        return ask(scorer, leave_last_out(data, seed=request.seed), progress=show)
+        return ask(scorer, leave_last_out(data), progress=show)
 
 
 def _means(result: Result | None) -> dict[str, float]:

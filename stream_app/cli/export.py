@@ -54,7 +54,9 @@ def export(
     ] = "",
     distil_epochs: Annotated[int, typer.Option(min=1, help="Times it sees each text.")] = 10,
     learning_rate: Annotated[float, typer.Option(help="Of the distillation, at most.")] = 2e-4,
-    seed: Annotated[int, typer.Option(help="Of the distillation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the distillation, and of which texts are timed.")
+    ] = 0,
     compare: Annotated[
         bool,
         typer.Option(

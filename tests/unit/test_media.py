@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from encoders import EncoderConfig, InterestModelInvalid, TrainingDataInvalid
 from encoders.evaluation.grid import TransformerVariants
-from encoders.evaluation.interactions import Interactions
+from encoders.evaluation.interactions import Interactions, in_time_order
 from encoders.evaluation.interest import InterestScorer, held, put_texts, window_batch
 from encoders.evaluation.ranking import ask
 from encoders.evaluation.splits import leave_last_out
+from encoders.shipping import comparison
+from encoders.shipping.export import ExportPlan, export
 from encoders.text_encoder import TextEncoder
 from encoders.training.run import TrainingData, train
 from encoders.training.settings import TrainingSettings
@@ -217,6 +219,37 @@ def test_the_comparison_has_media_among_its_cells(
     variants = TransformerVariants(config, nameless.texts, tmp_path / "work")
     labels = [cell.granularities for cell in variants.cells() if not cell.context]
     assert labels == ["document", "media", "document + media"]
+
+
+def test_bundles_are_compared_with_what_their_items_bring(
+    nameless: Interactions, folder: Path, text_model: Path, text_encoder: TextEncoder,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    config = EncoderConfig(text_model=str(text_model), interest_model=str(folder))
+    export(ExportPlan(config), [], tmp_path / "bundle")
+    request = comparison.Request(nameless, rounds=1)
+    (line,) = comparison.compare({"parent": tmp_path / "bundle"}, request)
+    asked = in_time_order(nameless)
+    assert line.metrics["ndcg@10"] == pytest.approx(ndcg(folder, asked, text_encoder))
+    assert line.metrics["ndcg@10"] != pytest.approx(
+        ndcg(folder, replace(asked, media=None), text_encoder), rel=1e-2
+    )
+    shown = comparison._different_items(nameless)
+    loaded = comparison._Loaded(tmp_path / "bundle", request, len(nameless.texts))
+    _, items = comparison._vectors(loaded, shown)
+    encoder = opened(folder, text_encoder)
+    put_texts(encoder, nameless)
+    rows = np.array([nameless.item_ids.index(item) for item in shown.item_ids], np.int32)
+    assert len(rows) == len(nameless.item_ids)
+    assert np.array_equal(items, encoder.item_vectors(rows))
+
+
+def test_items_that_look_different_are_different(nameless: Interactions) -> None:
+    assert nameless.media is not None
+    alike = replace(nameless, texts=("a thing",) * len(nameless.texts))
+    shown = comparison._different_items(alike)
+    assert len(shown.texts) == len(np.unique(nameless.media, axis=0)) < len(alike.texts)
+    assert comparison._different_items(replace(alike, media=None)).texts == ("a thing",)
 
 
 def test_training_asks_for_media_only_where_there_are_some(
