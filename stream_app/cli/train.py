@@ -9,7 +9,6 @@ import typer
 
 from stream_app.cli.context import Json, write_json
 from stream_app.errors import FixData, FixSettings
-from stream_app.named_model import TEXT_MODEL_FOLDER
 
 if TYPE_CHECKING:
     from encoders.training.run import TrainingData
@@ -154,6 +153,8 @@ def train(
 
 def _variables(out: Path, run: TrainingSettings) -> str:
     """What a worker needs to serve the model."""
+    from stream_app.named_model import TEXT_MODEL_FOLDER
+
     needed = [f"INTEREST_INTEREST_MODEL={out}"]
     if run.text != "frozen":
         needed.append(f"INTEREST_TEXT_MODEL={out / TEXT_MODEL_FOLDER}")

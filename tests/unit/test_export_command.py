@@ -120,7 +120,9 @@ def test_a_bundle_brings_its_text_model(folder: Path, tmp_path: Path) -> None:
 
 def test_one_command_makes_and_measures_every_kind(folder: Path, tmp_path: Path) -> None:
     out, page = tmp_path / "variants", tmp_path / "page.md"
-    page.write_text(f"before\n\n{export_table.BEGIN}\n\nwhat stood there\n\n{export_table.END}\n\nafter\n")
+    page.write_text(
+        f"before\n\n{export_table.BEGIN}\n\nwhat stood there\n\n{export_table.END}\n\nafter\n"
+    )
     said, error = run(
         folder, "--compare", "--out", str(out), "--page", str(page), "--rounds", "2",
         "--items", str(folder / "items.jsonl"), "--events", str(folder / "events.jsonl"),
