@@ -116,12 +116,11 @@ def misfits(
     """Return a sentence for each way in which the training of the model in ``folder`` does not
     fit these windows and questions; ``in_one_order``: nothing is asked in the other order of
     events of the same time."""
-    notes = [*window_misfits(trained, policy), *training_notes(folder, plan, protocols)]
-    return [
-        f"{folder}: {note}"
-        for note in notes
-        if not (in_one_order and "in the other order of events" in note)
+    notes = [
+        *window_misfits(trained, policy),
+        *training_notes(folder, plan, protocols, in_one_order=in_one_order),
     ]
+    return [f"{folder}: {note}" for note in notes]
 
 
 @dataclass(frozen=True)

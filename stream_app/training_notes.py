@@ -36,10 +36,13 @@ class _Record(msgspec.Struct):
     split_seed: int = -1
 
 
-def training_notes(model: Path | None, plan: Plan, protocols: Sequence[Protocol]) -> list[str]:
-    """Return a sentence for each way in which training may have seen what is asked here."""
-    if model is None:
-        return []
+def training_notes(
+    model: Path, plan: Plan, protocols: Sequence[Protocol], *, in_one_order: bool = False
+) -> list[str]:
+    """Return a sentence for each way in which training may have seen what is asked here.
+
+    ``in_one_order``: nothing is asked in the other order of events of the same time.
+    """
     try:
         record = msgspec.json.decode((model / _RECORD).read_bytes(), type=_Record)
     except (OSError, msgspec.MsgspecError):
@@ -47,10 +50,10 @@ def training_notes(model: Path | None, plan: Plan, protocols: Sequence[Protocol]
             f"The model's folder has no readable {_RECORD}: whether its training saw what is "
             "asked here cannot be told."
         ]
-    return [note for protocol in protocols for note in _notes(record, plan, protocol)]
+    return [note for protocol in protocols for note in _notes(record, plan, protocol, in_one_order)]
 
 
-def _notes(record: _Record, plan: Plan, protocol: Protocol) -> list[str]:
+def _notes(record: _Record, plan: Plan, protocol: Protocol, in_one_order: bool) -> list[str]:
     if protocol.name == "prequential":
         if 0 < record.until_ms <= protocol.from_ms:
             return []
@@ -66,8 +69,9 @@ def _notes(record: _Record, plan: Plan, protocol: Protocol) -> list[str]:
             f"seed {record.split_seed}, the questions are drawn with seed {plan.seed} in "
             f"{plan.order} order: where the two differ, training has seen the answers."
         )
-    notes.append(
-        "The trained model's figures in the other order of events are too good: among events of "
-        "the same second, some that are asked for there were trained on here."
-    )
+    if not in_one_order:
+        notes.append(
+            "The trained model's figures in the other order of events are too good: among events "
+            "of the same second, some that are asked for there were trained on here."
+        )
     return notes

@@ -303,7 +303,6 @@ def test_what_training_has_seen_is_said(
     assert bool(notes) is (said is not None)
     if said is not None:
         assert said in notes[0]
-    assert training_notes(None, Plan(), [protocol(name)]) == []
 
 
 def test_windows_unlike_those_of_the_training_are_told() -> None:
