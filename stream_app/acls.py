@@ -27,7 +27,8 @@ def worker_acls(settings: Settings) -> list[Acl]:
     """Return the ACLs that ``interest-stream worker`` needs, of topics that exist.
 
     The changelog and the updates are read, too: at a start to restore, and to see what a former
-    owner of a partition wrote of late. No idempotent producer and no transactions are used, so
+    owner of a partition wrote of late. The API reads item vectors, for it answers with the nearest
+    items. No idempotent producer and no transactions are used, so
     nothing of the cluster itself is needed.
     """
     topics = (
@@ -35,7 +36,7 @@ def worker_acls(settings: Settings) -> list[Acl]:
         (settings.items_topic, ("Read",)),
         (settings.changelog_topic, ("Read", "Write")),
         (settings.updates_topic, ("Read", "Write")),
-        (settings.item_vectors_topic, ("Write",)),
+        (settings.item_vectors_topic, ("Read", "Write") if settings.serves_api else ("Write",)),
         (settings.dead_letters_topic, ("Write",)),
     )
     found = [Acl("topic", name, operation) for name, allowed in topics for operation in allowed]  # type: ignore[arg-type]

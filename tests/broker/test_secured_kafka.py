@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from stream_app import topics
 from stream_app.acls import Acl, creation_acls, worker_acls
@@ -17,8 +18,10 @@ from stream_app.kafka_access import KafkaAccess
 from stream_app.kafka_refusals import KafkaRefuses
 from stream_app.reader import UpdatesReader
 from stream_app.settings import Settings
+from tests.harness.api import TOKEN, start_with_api
 from tests.harness.broker import SESSION_TIMEOUT_S
 from tests.harness.client import KafkaClient
+from tests.harness.deadline import eventually
 from tests.harness.load import Load
 from tests.harness.secured_kafka import PASSWORD, SecuredKafka
 from tests.harness.stream import Stream
@@ -84,6 +87,25 @@ def test_a_worker_with_just_its_acls_goes_all_the_way(secured: Stream) -> None:
     worker.start().wait_running()  # restores from the changelog
     secured.verify()
     assert PASSWORD not in worker.log.read_text()
+
+
+def test_the_api_answers_with_the_acls_of_a_worker_that_serves_it(
+    kafka: SecuredKafka, secured: Stream
+) -> None:
+    serving = secured.settings.model_copy(update={"api_token": SecretStr(TOKEN)})
+    kafka.allow(worker_acls(serving))
+    load = Load(events=60, users=4, items=12, forget=0, leaving=0)
+    secured.publish(load.catalogue())
+    secured.send(load.messages())
+    api = start_with_api(secured)
+    api.worker.wait_running()
+    secured.drain()
+
+    def neighbours() -> list[object]:
+        said = api.of_user("user-0", "neighbours").said
+        return said.get("complete") and said["items"]
+
+    assert eventually(neighbours, what=lambda: f"neighbours:\n{api.worker.log_tail()}")
 
 
 def test_a_reader_and_the_commands_get_in_with_the_same_settings(

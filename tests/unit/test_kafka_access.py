@@ -157,6 +157,13 @@ def test_the_acls_are_those_of_a_worker_and_no_more() -> None:
     ]
 
 
+def test_a_worker_with_the_api_reads_item_vectors_too() -> None:
+    without = Settings(app_id="a")
+    with_it = Settings(app_id="a", api_token="sixteen-characters", http_port=8080)
+    more = set(worker_acls(with_it)) - set(worker_acls(without))
+    assert more == {("topic", "interest.item-vectors", "Read")}
+
+
 def test_who_creates_the_topics_needs_the_right_for_each_and_for_no_other() -> None:
     settings = Settings(app_id="a")
     acls = creation_acls(settings)
