@@ -22,7 +22,9 @@ class Span(NamedTuple):
     end: int
 
 
-_SEPARATOR = r"[\s\u00ad\u200b().\-/\u2010-\u2015]"
+_SEPARATOR = r"[ \u00a0\u00ad\u2000-\u200b\u202f\u205f\u3000().\-/\u2010-\u2015]"
+"""No tab and no line break: columns and lists are of numbers that have nothing to do with each
+other."""
 _RUN = re.compile(rf"(?:[+\uff0b] ?)?\(?\d(?:{_SEPARATOR}{{0,3}}\d){{6,63}}")
 """At least seven digits, with at most three signs between two of them: ``) -`` or `` / ``. The cap
 keeps a text of digits from being one run whose parts are all tried."""
@@ -36,13 +38,13 @@ _TURNS_MAX = 8
 _DIGITS_MIN = 7
 _DIGITS_MAX = 19
 
-_AT, _DOT = r"[@\uff20]", r"[.\uff0e\u3002]"
+_AT, _DOT = r"[@\uff20]", r"(?:[.\uff0e]|(?<=[A-Za-z0-9])\u3002(?=[A-Za-z]))"
 _LOCAL = r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}"
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
 _EMAIL = re.compile(
     rf"(?<![\w.!#$%&'*+/=?^`{{|}}~-]){_LOCAL}(?:{_AT}|\s?[(\[{{]\s?(?:at|@|\u00e4t)\s?[)\]}}]\s?)"
     rf"{_LABEL}(?:(?:{_DOT}|\s?[(\[{{]\s?(?:dot|punkt|\.)\s?[)\]}}]\s?){_LABEL}){{0,6}}"
-    rf"(?:{_DOT}|\s?[(\[{{]\s?(?:dot|punkt|\.)\s?[)\]}}]\s?)[^\W\d_]{{2,24}}(?![^\W\d_]|{_AT})",
+    rf"(?:{_DOT}|\s?[(\[{{]\s?(?:dot|punkt|\.)\s?[)\]}}]\s?)[^\W\d_]{{2,24}}(?![^\W_]|{_AT})",
     re.IGNORECASE,
 )
 _PICTURE = re.compile(r"@\d+x\.\w+$")
@@ -59,13 +61,16 @@ _TELLING_NOTHING = bytes(sign for sign in range(128) if sign not in b"0123456789
 _DATE = re.compile(
     r"(?:\d{1,2}([./-])\d{1,2}\1(?:19|20)\d{2}|(?:19|20)\d{2}([./-])\d{1,2}\2\d{1,2})(?!\d)"
 )
+_LONE_YEAR = r"(?:19|20)\d\d(?![\d.,]|\s\d)"
 _AMOUNT_AFTER = re.compile(
     r"(?:[.,]?-)?\s?(?:[$\u20ac\u00a3\u00a5\u20bd%]|(?:EUR|USD|GBP|CHF|PLN|z\u0142|kr|Kc|K\u010d|\u5186|\u5143)\b)"
-    r"(?!\s?\d)",  # that one is of the next number
+    rf"(?!\s?(?!{_LONE_YEAR})\d)",  # that one is of the next number
     re.IGNORECASE,
 )
 _AMOUNT_BEFORE = re.compile(
-    r"(?<!\d)(?<!\d\s)(?:[$\u20ac\u00a3\u00a5\u20bd]|\b(?:EUR|USD|GBP|CHF|PLN))\s?$", re.IGNORECASE
+    r"(?:(?<!\d)(?<!\d\s)|(?<=\b(?:19|20)\d\d\s))"  # else it is of the number before
+    r"(?:[$\u20ac\u00a3\u00a5\u20bd]|\b(?:EUR|USD|GBP|CHF|PLN))\s?$",
+    re.IGNORECASE,
 )
 _CALLED_A_PHONE = re.compile(
     r"(?:(?:(?<![\[\w])(?:tel|telefon\w*|t\u00e9l|t\u00e9l\u00e9phone|tel\u00e9fono|telefone|telefoon|telefono|puhelin|"
@@ -254,7 +259,7 @@ def _is_phone(
     else:
         found = _is_of_a_country(raw, digits, sizes) or _is_called_one(text, start, raw, run_start)
     return found and not (
-        _AMOUNT_AFTER.match(text, end) or _AMOUNT_BEFORE.search(text[max(0, start - 6) : start])
+        _AMOUNT_AFTER.match(text, end) or _AMOUNT_BEFORE.search(text[max(0, start - 12) : start])
     )
 
 
@@ -278,4 +283,4 @@ def _is_of_a_country(raw: str, digits: str, sizes: list[int]) -> bool:
     if alone:
         return False
     shape = _SHAPES.get(tuple(sizes))
-    return shape is not None and "\n" not in raw and shape.fullmatch(raw) is not None
+    return shape is not None and shape.fullmatch(raw) is not None

@@ -26,7 +26,7 @@ from stream_app.encoder_child import (
     request_item_vectors,
     request_texts,
 )
-from stream_app.encoder_process import EncoderFailed, EncoderProcess
+from stream_app.encoder_process import EncoderFailed, EncoderProcess, EncoderRaised
 from stream_app.row_table import NEW, RowsExhausted, TextRows
 from stream_app.status import Counts
 from stream_app.text_keys import inline_key, inline_text, is_item, text_keys
@@ -36,6 +36,8 @@ _SLICE_BYTES = 2_048
 """Of a slice's texts, unless one alone has more: 450 tokens of English, 50 ms of a core at 9,000
 tokens/s. Other texts have up to a token a byte; each is cut at max_text_tokens."""
 _MAX_POISON = 10_000
+_DEATHS_MAX = 50
+"""In a row: halving a micro-batch of thousands down to one user takes half as many."""
 _NOT_FINITE = "the encoder gave a vector with NaN or infinity in it"
 
 
@@ -101,15 +103,20 @@ class WindowEncoder:
     async def forget(self, texts: Sequence[str]) -> None:
         """Drop a forgotten user's own texts from the encoder's memory and disk.
 
-        Another user with the very same text only has it embedded anew.
+        Another user with the very same text only has it embedded anew. A process that dies takes
+        this request with it, though it died of another, and does so until the other's is found.
 
         Raises:
-            EncoderFailed: twice in a row.
+            EncoderFailed: it raised twice, or died again and again.
         """
-        try:
-            await self._forget(texts)
-        except EncoderFailed:
-            await self._forget(texts)
+        raised = 0
+        for tries in range(1, _DEATHS_MAX + 1):
+            try:
+                return await self._forget(texts)
+            except EncoderFailed as error:
+                raised += isinstance(error, EncoderRaised)
+                if raised == 2 or tries == _DEATHS_MAX:
+                    raise
 
     async def _forget(self, texts: Sequence[str]) -> None:
         async with self._gathering:

@@ -177,7 +177,14 @@ class ItemVectors:
         return digest.digest()
 
     async def _publish_chunk(self, topic_partitions: int) -> None:
-        """Publish the chunk and mark it: what was sent, and what no vector can be made of."""
+        """Publish the chunk and mark it: what was sent, and what no vector can be made of.
+
+        Without what has gone since it was looked at: gone later, :meth:`changed` takes it out.
+        """
+        looked_at = list(self._chunk)
+        for item_id, text in zip(looked_at, self._catalogue.texts(looked_at), strict=True):
+            if text is None:
+                del self._chunk[item_id]
         item_ids, vectors = await self._encoder.item_vectors(list(self._chunk))
         batches: dict[int, list[tuple[str, Float32]]] = {}
         for item_id, vector in zip(item_ids, vectors, strict=True):

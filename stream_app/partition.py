@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -70,6 +71,8 @@ class Partition:
         self.deliveries: set[asyncio.Task[None]] = set()
         self._drops: set[asyncio.Task[None]] = set()
         """Of forgotten users' texts."""
+        self._rounds = 0
+        """Those under way with windows of ours."""
         self.checkpointing = asyncio.Lock()
         self.next_sequence = 0
         """Of the next RecordBatch that delivery hands over, if none got lost on the way."""
@@ -183,15 +186,23 @@ class Partition:
         async def drop_once_covered(tick: int) -> None:
             while self._published_tick < tick and not self.revoked:
                 await self._moved.wait()
-            await drop()
+            if not self.revoked:
+                return await drop()
+            while self._rounds:
+                await self._moved.wait()
+            with contextlib.suppress(InterestStreamError):  # its next owner forgets again
+                await drop()
 
         self._keep(asyncio.create_task(drop_once_covered(self.tick)), self._drops)
+        self._wake()
 
     async def texts_dropped(self) -> None:
         """Wait until the texts of everybody forgotten so far are dropped.
 
         Before the changelog is told: from then on nobody knows which texts they were.
         """
+        while self.forgotten_texts and not self.revoked:  # a RecordBatch is being folded
+            await self._moved.wait()
         if self._drops:
             await asyncio.wait(list(self._drops))
         if self.failed_delivery is not None:
@@ -210,6 +221,15 @@ class Partition:
                 "partition %s: a delivery failed: %s", self.number, failure, exc_info=unexpected
             )
             self.failed_delivery = failure
+
+    def round_begins(self) -> None:
+        """A round has windows of ours."""
+        self._rounds += 1
+
+    def round_ended(self) -> None:
+        """It asks for nothing of them any more."""
+        self._rounds -= 1
+        self._wake()
 
     def covered(self, tick: int) -> None:
         """All that was touched up to ``tick`` is handed to the producer."""

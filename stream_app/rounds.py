@@ -126,6 +126,7 @@ class Rounds:
                 states, partition.touched = partition.touched, {}
                 came, partition.arrivals = partition.arrivals, []
                 shares.append(Share(partition, states, partition.tick, came))
+                partition.round_begins()
         return shares
 
     async def _round(self, shares: list[Share], before: asyncio.Task[None] | None) -> None:
@@ -153,6 +154,8 @@ class Rounds:
             for size in sizes:
                 self._meters.micro_batch_users.observe(size)
         finally:
+            for share in shares:
+                share.partition.round_ended()
             self._under_way -= 1
             self._slots.release()
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from encoders.interface import EncoderInfo
 from state.masking import mask
+from state.window import Window
 from stream_app.api import openapi, requests
 from stream_app.api.admission import Token, admission, token_of
 from stream_app.api.answers import AudienceRequest, EmbedAnswer, EmbedRequest
@@ -133,20 +134,28 @@ class ReadApi:
             try:
                 answered = await answer(request, found)
             finally:
-                self._drop_if_forgotten(found, key)
-            if self._holds(number):
-                self._found(user_id, key, number)  # who was forgotten meanwhile is not told of
+                forgotten = self._was_forgotten(found, key)
+            if forgotten:
+                raise _unknown(user_id)
             return answered
 
         return of_user
 
-    def _drop_if_forgotten(self, found: FoundUser, key: bytes) -> None:
-        """Drop what the encoder was asked of a user who was forgotten behind the request's back."""
-        texts = [text for text in found.window.texts if text]
+    def _was_forgotten(self, found: FoundUser, key: bytes) -> bool:
+        """Tell whether the user was forgotten behind the request's back.
+
+        The texts that the encoder was asked of them in between are then dropped.
+        """
         partition = self._inside.holding.partitions.get(found.partition)
-        if not texts or partition is None or partition.revoked or partition.peek(key) is not None:
-            return
-        partition.drop_texts(partial(self._encoder.forget, found.parts.encoder, texts))
+        if partition is None or partition.revoked:
+            return False
+        now = partition.peek(key) or Window()
+        if set(found.window.event_ids[-1:]) <= set(now.event_ids):
+            return False
+        texts = [text for text in found.window.texts if text and text not in now.texts]
+        if texts:
+            partition.drop_texts(partial(self._encoder.forget, found.parts.encoder, texts))
+        return True
 
     def _holds(self, number: int) -> bool:
         partition = self._inside.holding.partitions.get(number)
@@ -158,12 +167,7 @@ class ReadApi:
         partition = self._inside.holding.partitions[number]
         window = partition.peek(key)
         if window is None:
-            raise ApiProblem(
-                404,
-                "unknown-user",
-                f"no window of user {user_id!r}: nothing folded yet, forgotten, or silent for too "
-                "long",
-            )
+            raise _unknown(user_id)
         topic = self._settings.events_topic
         return FoundUser(user_id, window, topic, number, partition.last_offset, parts, info)
 
@@ -256,6 +260,11 @@ async def _whatever_happens(work: Callable[[], Coroutine[Any, Any, None]]) -> No
         except Exception:
             log.exception("A task of the API failed and begins anew: a bug, but not the stream's")
             await asyncio.sleep(_BEGIN_ANEW_S)
+
+
+def _unknown(user_id: str) -> ApiProblem:
+    why = "nothing folded yet, forgotten, or silent for too long"
+    return ApiProblem(404, "unknown-user", f"no window of user {user_id!r}: {why}")
 
 
 def _worker(place: WorkerPlace, answer: StatusAnswer | str) -> WorkerStatus:

@@ -140,6 +140,7 @@ class ServedApi:
             decoded.append(Decoded(key, event, self._offset))
             self._offset += 1
         fold_events(partition, decoded, WindowPolicy())
+        partition.forgotten_texts.clear()  # which the uptake would have dropped
         partition.last_offset = self._offset - 1
         return partition
 

@@ -447,8 +447,9 @@ async def test_a_hung_encoder_costs_the_client_ten_seconds_and_the_stream_nothin
     assert len(answered) == 2, "its text put once, and the vector asked for in time only"
 
 
+@pytest.mark.parametrize("comes_back", [False, True])
 async def test_who_is_forgotten_while_a_request_is_answered_is_not_told_of_and_leaves_no_text(
-    served: ServedApi, monkeypatch: pytest.MonkeyPatch
+    served: ServedApi, monkeypatch: pytest.MonkeyPatch, comes_back: bool
 ) -> None:
     """The request has the encoder embed the user's own texts behind the forget."""
     served.fold(event("a"), Event("s", "alice", EventType.SEARCH, text="a secret", time_ms=1))
@@ -458,6 +459,8 @@ async def test_who_is_forgotten_while_a_request_is_answered_is_not_told_of_and_l
     async def forgotten_meanwhile(function: Any, *arguments: Any) -> Any:
         if not asked:
             served.fold(forget)
+            if comes_back:
+                served.fold(event("b"))
         asked.append(function.__name__)
         if function.__name__ == "request_texts":
             held.update(text for _, text in arguments[0])

@@ -156,16 +156,46 @@ async def test_texts_that_cannot_be_dropped_let_no_tombstone_pass(
     assert partition.dirty
 
 
-async def test_texts_are_dropped_of_a_partition_that_leaves(partition: Partition) -> None:
+async def test_a_forget_in_a_record_batch_that_is_being_folded_is_waited_for(
+    partition: Partition, recorder: Recorder
+) -> None:
+    """Its tombstone is dirty already, and who drops the texts comes behind the last slice."""
+    touch(partition, b"a", 1)
+    partition.forgotten_texts.append("a secret")
+    running = asyncio.create_task(checkpoints(recorder, partition).checkpoint(partition))
+    await asyncio.sleep(0.05)
+    assert recorder.steps == []
+
+    async def drop() -> None:
+        recorder.steps.append("texts dropped")
+
+    take(partition, recorder)
+    partition.forgotten_texts.clear()
+    partition.drop_texts(drop)
+    partition.covered(1)
+    await running
+    assert recorder.steps[:2] == ["texts dropped", "changelog"]
+
+
+async def test_texts_of_a_partition_that_leaves_are_dropped_behind_its_last_round(
+    partition: Partition,
+) -> None:
     dropped = asyncio.Event()
 
     async def drop() -> None:
         dropped.set()
+        raise EncoderFailed("is not running any more")
 
+    partition.round_begins()
     partition.tick += 1
     partition.drop_texts(drop)
     partition.revoke()
+    await asyncio.sleep(0.05)
+    assert not dropped.is_set(), "a round may still have them embedded"
+    partition.round_ended()
     await asyncio.wait_for(dropped.wait(), 5)
+    await asyncio.sleep(0)
+    assert partition.failed_delivery is None, "whoever has it now is told anew"
 
 
 async def test_updates_that_failed_are_waited_for_until_they_are_made_anew(

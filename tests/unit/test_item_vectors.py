@@ -253,6 +253,30 @@ async def test_an_item_deleted_and_made_again_while_it_is_encoded_is_published(
     assert world.sent == ["new"]
 
 
+async def test_an_item_gone_before_its_turn_is_not_marked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made again with the same text, it would be taken for published."""
+    encode = world.item_vectors
+    fresh: dict[str, str | None] = {f"new-{number}": f"tent {number}" for number in range(80)}
+    gone = ""
+
+    async def deleted_meanwhile(item_ids: Sequence[str]) -> tuple[list[str], Any]:
+        nonlocal gone
+        if not gone:
+            gone = next(item_id for item_id in fresh if item_id not in item_ids)
+            await world.put({gone: None})
+        return await encode(item_ids)
+
+    monkeypatch.setattr(world, "item_vectors", deleted_meanwhile)
+    await world.put(fresh)
+    await world.settled()
+    assert len(world.sent) == len(fresh) - 1
+    await world.put({gone: fresh[gone]})
+    await world.settled()
+    assert world.sent[-1] == gone
+
+
 async def test_a_poison_text_is_not_tried_again(world: World) -> None:
     world.poison = {"bad"}
     await world.put({"bad": "poison"})

@@ -15,7 +15,7 @@ from encoders.interface import Float32, Interests, TextReport
 from state.window import Window
 from stream_app import encoder_child
 from stream_app.dead_letters import DeadLetter
-from stream_app.encoder_process import EncoderProcess
+from stream_app.encoder_process import EncoderFailed, EncoderProcess, EncoderRaised
 from stream_app.encoding import WindowEncoder
 from stream_app.settings import Settings
 from stream_app.status import Counts
@@ -205,6 +205,49 @@ async def test_an_item_that_changes_meanwhile_gives_no_user_another_items_text(t
     first, *others = shelf.made_of
     assert first in ("item 0", "another text of item 0")
     assert others == [*(f"item {number}" for number in range(1, 600)), "a fresh item"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries"), [(EncoderFailed("it died"), 12), (EncoderRaised("no"), 1)]
+)
+async def test_a_text_is_dropped_however_often_the_process_dies_of_another(
+    monkeypatch: pytest.MonkeyPatch, failure: EncoderFailed, tries: int
+) -> None:
+    """A user who kills it is looked for by halves: each time it takes the forget with it."""
+    shelf = Shelf()
+    encoder = shelved(shelf, Changing())
+    call, failed = shelf.call, 0
+
+    async def dying(*arguments: Any) -> Any:
+        nonlocal failed
+        if failed < tries:
+            failed += 1
+            shelf.restart()
+            raise failure
+        return await call(*arguments)
+
+    monkeypatch.setattr(shelf, "call", dying)
+    await encoder.forget(["a secret"])
+    assert failed == tries
+
+
+async def test_a_forget_that_raises_twice_or_dies_for_ever_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shelf = Shelf()
+    encoder = shelved(shelf, Changing())
+    for failure, most in ((EncoderRaised("no"), 2), (EncoderFailed("it died"), 100)):
+        calls = 0
+
+        async def failing(*_: Any, failure: EncoderFailed = failure) -> Any:
+            nonlocal calls
+            calls += 1
+            raise failure
+
+        monkeypatch.setattr(shelf, "call", failing)
+        with pytest.raises(type(failure)):
+            await encoder.forget(["a secret"])
+        assert calls <= most
 
 
 @pytest.mark.parametrize("turns", range(6))
