@@ -89,7 +89,7 @@ class Checkpoints:
             await self._lease.held(partition)
             begun_s, as_of_ms = time.perf_counter(), time.time_ns() // 1_000_000
             tick = partition.tick  # 1
-            batches = list(partition.taken)
+            batches, stream_ms = list(partition.taken), partition.stream_ms
             dirty, partition.dirty = partition.dirty, {}
             partition.storing = dirty
             try:
@@ -107,6 +107,7 @@ class Checkpoints:
             stored = zip(dirty, (row.value for row in rows), strict=True)
             partition.table.write(stored, offset, as_of_ms)  # 4
             partition.storing = {}
+            partition.stored_stream_ms = stream_ms
             for taken in batches:  # 5
                 taken.batch.ack()
                 partition.taken.popleft()

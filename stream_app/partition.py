@@ -63,6 +63,8 @@ class Partition:
         """Silent users whose updates are being deleted; their windows go next."""
         self.stream_ms = -1
         """Stream time: the newest event time folded here since the partition is ours."""
+        self.stored_stream_ms = -1
+        """The same as of the last checkpoint: the table has all windows of events up to there."""
         self.forgotten_texts: list[str] = []
         """Own texts of users who asked to be forgotten, to be dropped by the encoder."""
         self.arrivals: list[Arrival] = []

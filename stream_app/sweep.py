@@ -102,7 +102,7 @@ class Sweep:
 
     def _is_due(self, partition: Partition) -> bool:
         self._swept_to_ms = {each: self._swept_to_ms.get(each, -1) for each in self._partitions()}
-        moved_ms = partition.stream_ms - self._swept_to_ms[partition]
+        moved_ms = partition.stored_stream_ms - self._swept_to_ms[partition]
         return moved_ms > self._sweep_ms // _PASSES_PER_SPAN
 
     async def sweep(self, partition: Partition, committed: int) -> None:
@@ -113,7 +113,7 @@ class Sweep:
         Raises:
             PartitionRevoked: it has left us.
         """
-        stream_ms = partition.stream_ms
+        stream_ms = partition.stored_stream_ms  # what is not in the table yet is not looked at
         older_than_ms = stream_ms - self._sweep_ms
         passed_over = False
         cursor: bytes | None = b""

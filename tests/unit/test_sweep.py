@@ -96,7 +96,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     world = World(tmp_path / "t")
-    world.partition.stream_ms = 1_000
+    world.partition.stream_ms = world.partition.stored_stream_ms = 1_000
     world.partition.last_offset = 77
     return world
 
@@ -145,7 +145,8 @@ async def test_killed_after_the_update_was_deleted_the_sweep_repeats_it(world: W
     world.put({b"old": stored(1)})
     await world.sweep()
     world.partition = Partition(0, world.table)  # a new process: nothing of memory is left
-    world.partition.stream_ms, world.partition.last_offset = 1_000, 78
+    world.partition.stream_ms = world.partition.stored_stream_ms = 1_000
+    world.partition.last_offset = 78
     await world.sweep()
     await world.checkpoints.checkpoint(world.partition)
     assert [key for key, _ in world.published] == [b"old", b"old"]
@@ -205,6 +206,27 @@ async def test_who_cannot_go_yet_goes_soon_though_stream_time_stands_still(
     sweeping.cancel()
     assert world.counts.expired == 1
     assert asked == 2, "once nobody is passed over, it rests until stream time moves"
+
+
+async def test_the_sweep_waits_for_what_is_folded_to_be_in_the_table(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked through the table before the first checkpoint, and stream time may stand still."""
+    monkeypatch.setattr("stream_app.sweep._PAUSE_S", 0.001)
+    partition = world.partition = Partition(0, world.table)
+    events = [Decoded(b"old", view("a", 1), 1), Decoded(b"clock", view("b", 1_000), 2)]
+    fold_events(partition, events, POLICY)
+    went = asyncio.Event()
+    world.on_round = went.set
+    sweeping = asyncio.create_task(world.new_sweep(lambda: {0: 10}).run())
+    await asyncio.sleep(0.05)
+    assert not went.is_set()
+    partition.touched.clear()
+    await world.checkpoints.checkpoint(partition)
+    await asyncio.wait_for(went.wait(), 10)
+    await asyncio.sleep(0.05)
+    sweeping.cancel()
+    assert world.counts.expired == 1
 
 
 async def test_a_deletion_that_was_not_delivered_is_a_deletion_again(world: World) -> None:
