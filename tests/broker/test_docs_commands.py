@@ -27,7 +27,7 @@ from tests.harness.documents import ROOT, Block, all_blocks
 
 pytestmark = pytest.mark.broker
 
-BLOCK_S = 240
+BLOCK_S = 480
 STOP_S = 40
 _OUTPUT_TAIL_CHARS = 4_000
 

@@ -26,7 +26,7 @@ def command(stream: Stream, text_model: Path, *arguments: str) -> dict[str, obje
     own = {"INTEREST_ENCODER": "transformer", "INTEREST_TEXT_MODEL": str(text_model)}
     outcome = subprocess.run(
         [sys.executable, "-m", "stream_app", *arguments],
-        capture_output=True, text=True, check=False, timeout=LONG_PATIENCE_S, cwd=stream.folder,
+        capture_output=True, text=True, check=False, timeout=2 * LONG_PATIENCE_S, cwd=stream.folder,
         env={**os.environ, **environment(stream.raw_settings), **own},
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr

@@ -17,7 +17,7 @@ from tests.harness.inflicting import Outcome, play
 from tests.harness.plan import Plan, draw, with_faults
 from tests.harness.trapped_worker import STAGES
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
 
 _JOBS = 3
 _SELECTION: dict[str, Plan] = {
