@@ -103,9 +103,9 @@ class Catalogue:
         max_text_chars: int,
         isolation_level: str,
         changed: Callable[[Sequence[str]], None],
-        bury: Callable[[Sequence[DeadLetter]], Awaitable[None] | None],
+        bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
     ) -> None:
-        """``bury`` takes what is no item; if it returns something, reading on waits for that."""
+        """``bury`` takes what is no item; reading on waits for it."""
         self._path = path
         self._db = _young(path, topic)
         self._topic = topic
@@ -202,9 +202,7 @@ class Catalogue:
             batch.put(_OFFSET + b"%d" % tp.partition, b"%d" % (records[-1].offset + 1))
         if refused:
             self._counts.items_refused += len(refused)
-            delivered = self._bury(refused)
-            if delivered is not None:
-                await delivered
+            await self._bury(refused)
         ids = [item_id.encode() for item_id in now]
         texts, media = (self._get([kind + each for each in ids]) for kind in (_ITEM, _MEDIA))
         before = [_Stored(*old) for old in zip(texts, media, strict=True)]

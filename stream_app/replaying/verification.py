@@ -20,6 +20,7 @@ from aiokafka.structs import TopicPartition
 from encoders.interface import EncoderInfo
 from stream_app import topics
 from stream_app.catalogue import Catalogue
+from stream_app.dead_letters import DeadLetter
 from stream_app.encoder_process import EncoderProcess
 from stream_app.encoding import WindowEncoder
 from stream_app.replaying.positions import EARLIEST, LATEST, position
@@ -123,7 +124,7 @@ async def _encoder(settings: Settings) -> AsyncIterator[tuple[WindowEncoder, Enc
             max_text_chars=settings.max_text_chars,
             isolation_level=settings.isolation_level,
             changed=lambda _: None,
-            bury=lambda _: None,  # the worker has buried it before
+            bury=_buried_before,
         )
         try:
             info = await process.start()
@@ -277,6 +278,10 @@ async def _reader(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsu
         isolation_level=settings.isolation_level,  # as the worker reads the events
     ) as consumer:
         yield consumer
+
+
+async def _buried_before(_: Sequence[DeadLetter]) -> None:
+    """The worker has done it."""
 
 
 async def _assign(consumer: AIOKafkaConsumer, topic: str, number: int) -> None:

@@ -35,6 +35,10 @@ def record(offset: int, item_id: str, text: str | None, value: bytes | None = No
     return ConsumerRecord(TOPIC, 0, offset, now_ms(), 0, key, value, None, 0, 0, ())
 
 
+async def nowhere(_: Sequence[DeadLetter]) -> None:
+    """Where a catalogue without bad records buries them."""
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Maker]:
     """Make the catalogue of one start of the worker after the other."""
@@ -45,7 +49,7 @@ def make(tmp_path: Path) -> Iterator[Maker]:
             made.pop()._db.close()
 
     def maker(
-        bury: Callable[[Sequence[DeadLetter]], Awaitable[None] | None] = lambda _: None,
+        bury: Callable[[Sequence[DeadLetter]], Awaitable[None]] = nowhere,
     ) -> Catalogue:
         close()
         made.append(

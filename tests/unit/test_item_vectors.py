@@ -18,7 +18,7 @@ from stream_app.lease import Lease
 from stream_app.producer import DeliveryFailed, OutRecord
 from stream_app.status import Counts
 from stream_app.topics import partition_of
-from tests.unit.test_catalogue import TP, record
+from tests.unit.test_catalogue import TP, nowhere, record
 
 PARTITIONS = 4
 TEXTS = {f"item-{number:05d}": f"text {number}" for number in range(40)}
@@ -37,7 +37,7 @@ class World:
             max_text_chars=100,
             isolation_level="read_committed",
             changed=self._on_changed,
-            bury=lambda _: None,
+            bury=nowhere,
         )
         self.ours = set(range(PARTITIONS))
         self.poison: set[str] = set()
