@@ -6,6 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# Kept bytecode: without it each process of the tests compiles torch and transformers anew, half of its start.
+unexport PYTHONDONTWRITEBYTECODE
 EVENTS ?= 20000
 TESTS ?= tests
 PROCESSES ?= 3
