@@ -176,6 +176,7 @@ def test_a_user_without_a_window_is_said_and_the_next_one_shown(
     page.goto(f"{served.urls[0]}/#/users/nobody")
     expect(page.locator("#user-said")).to_contain_text("no window of user 'nobody'")
     expect(page.locator("#user-answer")).to_be_hidden()
+    assert len(looks.complaints) == 1, "the worker is asked once"
     looks.expect_complaints("404")
     looks.explore("bob")
     page.get_by_label("not in the window").check()

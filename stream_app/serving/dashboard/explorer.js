@@ -20,10 +20,9 @@ export async function explore(userId, k, unseen) {
     if (/^\.{1,2}$/.test(userId)) {  // a browser takes these for steps in the path, however encoded
       throw new Refused(0, "bad-request", `a browser cannot ask for the user id '${userId}'`, 0);
     }
-    const near = ask(ofUser(userId, `neighbours?k=${k}&unseen=${unseen}`));
-    const [interest, neighbours, history] = await Promise.all([
-      ask(ofUser(userId, "interest")),
-      near.catch((error) => error),
+    const interest = await ask(ofUser(userId, "interest"));  // whoever has none is asked for once, not thrice
+    const [neighbours, history] = await Promise.all([
+      ask(ofUser(userId, `neighbours?k=${k}&unseen=${unseen}`)).catch((error) => error),
       ask(ofUser(userId, "history")).catch((error) => error),
     ]);
     if (mine === asked) show({ interest, neighbours, history });
