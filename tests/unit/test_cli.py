@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from stream_app.cli.commands import app
 from stream_app.errors import FixData, FixSettings
 from stream_app.settings import Settings
+from tests.harness.documents import ROOT
 
-COMMANDS = [
-    [], ["worker"], ["settings"], ["demo"], ["topics", "create"], ["topics", "check"],
-    ["items", "publish"], ["events", "play"], ["kafka", "start"], ["kafka", "stop"],
-    ["inspect", "user"], ["tail", "updates"], ["model", "init"], ["train"], ["tune"],
-    ["evaluate"], ["export"], ["replay"], ["replay", "list"], ["replay", "delete"], ["rewind"],
-    ["forget"],
-]  # fmt: skip
+
+def commands(group: Any, *path: str) -> Iterator[list[str]]:
+    """Every command that does something: of the groups only those that do so by themselves."""
+    below = getattr(group, "commands", {})
+    if not below or group.invoke_without_command:
+        yield list(path)
+    for name, each in below.items():
+        yield from commands(each, *path, name)
+
+
+COMMANDS = list(commands(typer.main.get_command(app)))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -32,13 +42,20 @@ def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
 def test_every_command_has_help_and_an_example(command: list[str]) -> None:
     outcome = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
     assert outcome.exit_code == 0
     if command:
         assert "Example" in outcome.output
         assert f"interest-stream {' '.join(command)}" in outcome.output
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_readme_lists_every_command(command: list[str]) -> None:
+    rows = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `")]
+    named = [code for row in rows for code in re.findall("`(.+?)`", row)]
+    assert any(re.match(rf"{' '.join(command)}( [A-Z-]|$)", code) for code in named)
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
